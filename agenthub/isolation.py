@@ -1,0 +1,154 @@
+"""Isolation: start a process with mounts, limits and no network, and be able to end all of it.
+
+The protocol that `sandboxes.isolation.*` implement. A tool (Python, Lean, a browser) is built on a `Box` and knows
+nothing about namespaces, containers or engines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+__all__ = ["Box", "BoxEnd", "BoxSpec", "BoxUsage", "Isolation", "Layer", "LayerState", "Limits", "Mount"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one box may use. Every value is a hard limit."""
+
+    memory_mb: int = 512
+    """MiB of memory of the whole box, tmpfs included."""
+    pids: int = 64
+    """Processes and threads together."""
+    cpus: float = 1.0
+    """CPU seconds a second."""
+    disk_mb: int = 64
+    """MiB of the workspace and of /tmp, each."""
+    files: int = 4096
+    """Inodes of the workspace."""
+    open_files: int = 256
+    """File descriptors of one process."""
+    output_bytes: int = 1 << 20
+    """Bytes of output read in one turn; what comes after is counted and dropped."""
+
+    def __post_init__(self) -> None:
+        for name in ("memory_mb", "pids", "disk_mb", "files", "open_files", "output_bytes"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"limits.{name} must be above 0")
+        if not self.cpus > 0:
+            raise ValueError("limits.cpus must be above 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """A host path shown in the box."""
+
+    source: str
+    target: str
+    writable: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoxSpec:
+    """What to start."""
+
+    image: str
+    """Name of a warm image (a mold: an interpreter that has imported its libraries), or of a container image."""
+    argv: tuple[str, ...] = ()
+    """Command to run in place of the image's own resident program; empty for the resident program."""
+    mounts: tuple[Mount, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+    network: str = "none"
+    """Only `none` is built: no interface but a loopback that is down."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoxUsage:
+    """What a box has used so far."""
+
+    cpu_s: float
+    """CPU seconds since the box started, from its cgroup; 0.0 where none can be read."""
+    peak_mb: int
+    """Highest memory, MiB; 0 where it is not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoxEnd:
+    """How a box ended."""
+
+    code: int | None
+    """Exit status of the resident program; negative is the signal; None where it is not known."""
+    oom: bool
+    """The memory limit killed it."""
+    reason: str
+    """One line for a person."""
+    host_fault: bool = False
+    """True only on evidence from our side (supervisor gone, engine gone); never by anything the program did."""
+
+
+class Box(Protocol):
+    """One isolated process tree with a private socket to its resident program."""
+
+    id: str
+
+    def fileno(self) -> int:
+        """Descriptor of the stream socket to the resident program; non-blocking, owned by the box."""
+
+    def usage(self) -> BoxUsage:
+        """Usage so far; zeros where it cannot be read."""
+
+    async def signal_soft(self) -> None:
+        """Send SIGINT to the resident program; nothing happens where the box has ended."""
+
+    async def kill(self) -> BoxEnd:
+        """Kill every process of the box, free all it held, and say how it ended. Safe to call again."""
+
+    async def ended(self) -> BoxEnd:
+        """Wait for the box to end by itself or by `kill`."""
+
+
+class LayerState(StrEnum):
+    """What `doctor` says of a layer."""
+
+    OK = "ok"
+    MISSING = "missing"
+    DEGRADED = "degraded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """One layer of isolation on this machine."""
+
+    name: str
+    state: LayerState
+    detail: str
+    """What was found, or what is missing and what that costs."""
+
+
+class Isolation(Protocol):
+    """A way of starting boxes."""
+
+    async def open(self) -> None:
+        """Start what is shared by all boxes (a supervisor, an engine connection).
+
+        Raises:
+            UserError: this machine cannot have this isolation; says which layer is missing.
+            HostFault: it could, but the start failed.
+        """
+
+    async def spawn(self, spec: BoxSpec) -> Box:
+        """Start a box.
+
+        Raises:
+            UserError: the image is not known, or the machine cannot give the limits.
+            HostFault: the start failed on our side.
+        """
+
+    def layers(self) -> tuple[Layer, ...]:
+        """What holds a box in, layer by layer, without starting anything."""
+
+    async def close(self) -> None:
+        """Kill every box and end what `open` started."""

@@ -1,0 +1,1 @@
+"""Policies: embedded and scripted."""

@@ -1,0 +1,1 @@
+"""Rewards: verifier checks and turn checks, run in the hub."""

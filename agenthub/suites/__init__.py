@@ -1,0 +1,1 @@
+"""Suites: YAML in, tasks out."""
