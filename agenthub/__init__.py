@@ -13,6 +13,6 @@ __version__ = "0.1.0"
 _LOST = [name for name in ("sandboxes", "tasks", "trainers") if not (Path(__file__).parent / name).is_dir()]
 if _LOST:
     raise ImportError(
-        f"agenthub/{_LOST[0]} is not a folder: this checkout lost its symbolic links (git config core.symlinks true, then "
-        "git checkout agenthub/)"
+        f"agenthub/{_LOST[0]} is not a folder: this checkout lost its symbolic links "
+        "(git config core.symlinks true, then git checkout agenthub/)"
     )

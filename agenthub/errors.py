@@ -75,7 +75,7 @@ class HostFault(AgenthubError):
 
 
 class TaskBroken(AgenthubError):
-    """The task cannot be played or graded as it is written; outcome `env_fault`, reward None, the task is quarantined."""
+    """The task cannot be played or graded as written; outcome `env_fault`, reward None, the task is quarantined."""
 
 
 class HubUnreachable(AgenthubError):

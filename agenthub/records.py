@@ -203,7 +203,7 @@ class Generation:
         for name, array, dtype in (("prompt_ids", self.prompt_ids, np.int32), ("ids", self.ids, np.int32)):
             if array.dtype != dtype or array.ndim != 1 or array.flags.writeable:
                 raise ValueError(f"generation.{name} must be a read-only {np.dtype(dtype)} vector; use records.ints")
-        if self.ids.size and int(self.ids.min()) < 0 or self.prompt_ids.size and int(self.prompt_ids.min()) < 0:
+        if (self.ids.size and int(self.ids.min()) < 0) or (self.prompt_ids.size and int(self.prompt_ids.min()) < 0):
             raise ValueError("generation: a token id is negative")
         for name, values in (("logprobs", self.logprobs), ("entropies", self.entropies)):
             if values is None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from agenthub.isolation import Limits
 from agenthub.records import Call, Observation, frozen
 
-__all__ = ["Capabilities", "Sandbox", "SandboxFactory", "SandboxSpec", "ToolSpec"]
+__all__ = ["Capabilities", "CodeBox", "Plain", "Sandbox", "SandboxFactory", "SandboxSpec", "ToolSpec"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +78,47 @@ class Sandbox(Protocol):
         """Free everything. Never raises for what the program did; safe to call again."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plain:
+    """What came out of code in a grading box: a plain typed value, or the error in its place."""
+
+    value: Any = None
+    """None, bool, int, float, complex, str, bytes, list, tuple, set, frozenset or dict of the same, by exact type."""
+    error: str | None = None
+    """`ExceptionName: message` where the code raised; None where it returned."""
+    lost: bool = False
+    """The box ended, or its time was up: the error says how."""
+
+
+class CodeBox(Protocol):
+    """A fresh interpreter for grading. Candidate code and test code never share one: they meet through the hub.
+
+    Nothing here raises for what the code did; that is a `Plain` with an error. HostFault is raised as everywhere.
+    """
+
+    async def load(self, source: str, *, timeout_s: float) -> Plain:
+        """Execute a module's source; its globals stay."""
+
+    async def invoke(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], *, timeout_s: float) -> Plain:
+        """Call a global by name with plain values."""
+
+    async def drive(
+        self,
+        name: str,
+        *,
+        candidate: Callable[[Sequence[Any], Mapping[str, Any]], Awaitable[Plain]],
+        timeout_s: float,
+    ) -> Plain:
+        """Call the global test function `name(proxy)`. Each call of the proxy inside the box is sent to `candidate` here,
+        and its value is returned (or its error raised) in the box."""
+
+    async def run(self, source: str, *, stdin: bytes, timeout_s: float) -> tuple[Plain, bytes]:
+        """Run a script as `__main__` on `stdin`: the way it ended (value is its exit status) and its standard output."""
+
+    async def close(self) -> None:
+        """Free the box."""
+
+
 class SandboxFactory(Protocol):
     """Makes the sandboxes of one kind and owns what they share (isolation, warm pool)."""
 
@@ -95,6 +136,13 @@ class SandboxFactory(Protocol):
         Raises:
             UserError: the image or limits cannot be had here.
             HostFault: the start failed on our side.
+        """
+
+    async def code_box(self, spec: SandboxSpec) -> CodeBox:
+        """A fresh box for grading code, with nothing of the episode in it. Raises as `start` does.
+
+        Raises:
+            UserError: this sandbox does not run code that can be graded so.
         """
 
     async def close(self) -> None:

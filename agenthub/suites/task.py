@@ -1,7 +1,7 @@
 """A task as the hub plays it: what the YAML says after defaults, sources and fields are resolved.
 
-Frozen records without pydantic; `suites.schema` reads YAML into them. A task holds its target, so it never leaves the hub:
-`Task.public` is what a client may see.
+Frozen records without pydantic; `suites.schema` reads YAML into them. A task holds its target, so it never leaves the
+hub: `Task.public` is what a client may see.
 """
 
 from __future__ import annotations

@@ -1,0 +1,51 @@
+"""What a verifier check is given and what it gives back.
+
+A check is `async def check(context: Context, args: Mapping[str, Any]) -> Score`, a turn check is
+`def check(task: Task, turn: Turn, args: Mapping[str, Any]) -> bool`; both are found by name in the registry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from agenthub.records import Turn
+from agenthub.sandbox import CodeBox
+from agenthub.suites.task import Task
+
+__all__ = ["Context", "Score", "Verdict"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """A finished episode as a check sees it: facts only, and the means to start fresh boxes."""
+
+    task: Task
+    turns: tuple[Turn, ...]
+    answer: str | None
+    """The final answer as text; None where the episode ended without one."""
+    code_box: Callable[[str], Awaitable[CodeBox]]
+    """A fresh grading box of the sandbox kind with that registry name. Raises HostFault, UserError."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """One check's result."""
+
+    value: float
+    """0.0 to 1.0."""
+    reason: str = ""
+    """One line for a person; never holds the target."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.value <= 1.0:
+            raise ValueError(f"a score is {self.value}; expected 0 to 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The verifier's result over all checks."""
+
+    outcome: float
+    """The `outcome` reward component."""
+    reason: str = ""
