@@ -109,11 +109,11 @@ class CodeBox(Protocol):
         candidate: Callable[[Sequence[Any], Mapping[str, Any]], Awaitable[Plain]],
         timeout_s: float,
     ) -> Plain:
-        """Call the global test function `name(proxy)`. Each call of the proxy inside the box is sent to `candidate` here,
+        """Call the global test function `name(proxy)`. Each call of the proxy in the box is sent to `candidate` here,
         and its value is returned (or its error raised) in the box."""
 
     async def run(self, source: str, *, stdin: bytes, timeout_s: float) -> tuple[Plain, bytes]:
-        """Run a script as `__main__` on `stdin`: the way it ended (value is its exit status) and its standard output."""
+        """Run a script as `__main__` on `stdin`: how it ended (value is its exit status) and its standard output."""
 
     async def close(self) -> None:
         """Free the box."""
