@@ -104,7 +104,7 @@ class Stop(StrEnum):
     OUT_OF_TIME = "out_of_time"
     """The episode's seconds are spent; truncated."""
     CANCELLED = "cancelled"
-    """The client ended the episode or let its lease run out; truncated, not scored."""
+    """The client ended the episode or let its lease run out; truncated, and never scored: reward None."""
 
     @property
     def truncated(self) -> bool:
@@ -295,7 +295,7 @@ class Trajectory:
     rewards: Mapping[str, float]
     """Components summed over the turns, by name."""
     reward: float | None
-    """Sum of the components; None where the outcome carries no reward."""
+    """Sum of the components; None where the outcome carries no reward, or the episode was cancelled."""
     reason: str = ""
     """What the verifier or the fault said, in one line."""
     parent: str | None = None
@@ -305,8 +305,9 @@ class Trajectory:
     """Facts for reports (task kind, difficulty, seed); no stage decides by them."""
 
     def __post_init__(self) -> None:
-        if self.outcome.scored != (self.reward is not None):
-            raise ValueError(f"outcome {self.outcome} and reward {self.reward} contradict each other")
+        scored = self.outcome.scored and self.stop is not Stop.CANCELLED
+        if scored != (self.reward is not None):
+            raise ValueError(f"outcome {self.outcome}, stop {self.stop} and reward {self.reward} contradict each other")
         if self.reward is not None:
             total = sum(turn.reward for turn in self.turns)
             if abs(total - self.reward) > 1e-6 * max(1.0, abs(total)):
