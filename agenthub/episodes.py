@@ -133,6 +133,11 @@ class Episode:
         return len(self._turns)
 
     @property
+    def played(self) -> tuple[Turn, ...]:
+        """The turns so far."""
+        return tuple(self._turns)
+
+    @property
     def done(self) -> bool:
         """True once there is a trajectory."""
         return self.trajectory is not None

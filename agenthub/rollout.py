@@ -1,8 +1,8 @@
 """Rollout: plays groups of episodes on a hub with a policy, and keeps every token.
 
-Owns the tokens and the sampling on the trainer's side: prompts are extended by ids, never rendered again, and each turn's
-`Generation` is what the engine consumed and produced. A member that our side lost (`infra_fault`) is played again under
-its group with the same seeds.
+Owns the tokens and the sampling on the trainer's side: prompts are extended by ids, never rendered again, and each
+turn's `Generation` is what the engine consumed and produced. A member that our side lost (`infra_fault`) is played
+again under its group with the same seeds.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from agenthub.client import EpisodeHandle, Hub
@@ -98,7 +98,7 @@ class Collector:
     ) -> None:
         """
         Args:
-            native_calls: send parsed calls and answers in place of text (renderers with a tool-call syntax of their own).
+            native_calls: send parsed calls and answers, not text (renderers with a tool-call syntax of their own).
             blank_tools: a control: the policy sees empty observations in place of what its tools showed.
             replays: how often a member that our side lost is played again before HostFault is raised.
         """
