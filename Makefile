@@ -1,0 +1,48 @@
+# The two commands that matter: `make train` and `make test`. Everything they need lands in .venv and .cache.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+GPU    := $(wildcard /dev/nvidia0)
+PINS   := $(if $(GPU),,-c constraints.txt)
+OUT    ?= runs/train
+SEED   ?= 0
+
+.PHONY: help install train test test-all check format bench clean
+help: ## what there is to make
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+install: $(STAMP) ## the package with everything for training and tests, into .venv
+
+$(STAMP): pyproject.toml constraints.txt scripts/system-packages
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "agenthub needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@sh scripts/system-packages
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet $(PINS) -e '.[dev]'
+	@touch $(STAMP)
+
+train: $(STAMP) ## train the tiny policy on really executed code; prints before and after, writes $(OUT)/report.html
+	$(BIN)/agenthub train grpo --suite arithmetic --out $(OUT) --set seed=$(SEED)
+
+check: $(STAMP) ## format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: check ## everything that must hold, in minutes
+	$(BIN)/python -m pytest -m "not slow and not bench and not gpu"
+
+test-all: check ## also what takes long
+	$(BIN)/python -m pytest -m "not bench and not gpu"
+
+format: $(STAMP) ## put the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP) ## the quick form of every benchmark
+	for file in benchmarks/[a-z]*.py; do $(BIN)/python $$file --quick || exit 1; done
+
+clean: ## remove what was built, runs excepted
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info
