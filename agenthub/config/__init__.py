@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -37,6 +37,9 @@ class ConfigModel(BaseModel):
     """Base of everything that is read from YAML: unknown keys are errors, instances do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    not_built: ClassVar[frozenset[str]] = frozenset()
+    """Keys that the format has and this version refuses by name."""
 
 
 def load_yaml(path: str | os.PathLike[str], model_cls: type[M], *, overrides: Sequence[str] = ()) -> M:

@@ -69,6 +69,8 @@ def _ctx(error: dict[str, Any], key: str) -> str:
 
 
 def no_key(inside: str, key: str, models: Sequence[type[BaseModel]]) -> str:
+    if any(key in getattr(model, "not_built", ()) for model in models):
+        return f"{inside}: {key} is not built yet"
     known = sorted({name for model in models for name in keys_of(model)})
     near = nearest(key, known)
     tail = f"{near} (keys: {listed(known)})" if near.startswith("; did") else f"; expected one of {listed(known)}"
