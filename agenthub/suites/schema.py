@@ -81,10 +81,10 @@ class Header(ConfigModel):
     version: str
     description: str = ""
     license: str = ""
-    authors: list[AuthorIn] = []
+    authors: tuple[AuthorIn, ...] = ()
     homepage: str = ""
-    tags: list[str] = []
-    splits: dict[Name, SplitIn] = {}
+    tags: tuple[str, ...] = ()
+    splits: dict[Name, SplitIn] = Field(default_factory=dict)
     """Empty: the splits are those that the tasks name."""
 
 
@@ -103,7 +103,7 @@ class PromptIn(ConfigModel):
     system: str | None = None
     """An empty string is no system message."""
     user: str | None = None
-    messages: list[MessageIn] = []
+    messages: tuple[MessageIn, ...] = ()
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -118,7 +118,7 @@ class TargetIn(ConfigModel):
     """What is expected; never leaves the hub."""
 
     answer: Any = None
-    answers: list[Any] = []
+    answers: tuple[Any, ...] = ()
     """Any one of them will do."""
     hidden: Literal[True] = True
 
@@ -163,7 +163,7 @@ class ToolIn(ConfigModel):
     """The policy's name for it; the sandbox kind's where absent."""
     tool: str = ""
     """The sandbox's tool; its first where absent."""
-    config: dict[str, Any] = {}
+    config: dict[str, Any] = Field(default_factory=dict)
     """The sandbox's own settings."""
 
 
@@ -203,7 +203,7 @@ class SandboxIn(ConfigModel):
     """How the task's boxes are started."""
 
     not_built: ClassVar[frozenset[str]] = frozenset(
-        [
+        {
             "build",
             "compose",
             "snapshot",
@@ -216,11 +216,11 @@ class SandboxIn(ConfigModel):
             "mcp_servers",
             "checkpoint",
             "state",
-        ]
+        }
     )
 
     isolation: str | None = None
-    require: list[str] = []
+    require: tuple[str, ...] = ()
     """Layers of isolation without which the task is refused."""
     image: str | None = None
     resources: ResourcesIn = ResourcesIn()
@@ -254,7 +254,7 @@ class CheckIn(ConfigModel):
     uses: str
     id: Name | None = None
     """`uses` where absent."""
-    args: dict[str, Any] = {}
+    args: dict[str, Any] = Field(default_factory=dict)
     weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
     required: bool = False
 
@@ -263,7 +263,7 @@ class VerifierIn(ConfigModel):
     """How a finished episode is scored."""
 
     not_built: ClassVar[frozenset[str]] = frozenset(
-        [
+        {
             "mode",
             "image",
             "env",
@@ -278,10 +278,10 @@ class VerifierIn(ConfigModel):
             "range",
             "success_threshold",
             "metrics",
-        ]
+        }
     )
 
-    checks: list[CheckIn] = []
+    checks: tuple[CheckIn, ...] = ()
     combine: Literal["weighted", "min", "mean", "and", "or", "first"] = "weighted"
     scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
 
@@ -299,7 +299,7 @@ class TurnCheckIn(ConfigModel):
     reward: Annotated[float, Field(allow_inf_nan=False)]
     name: Name | None = None
     """`uses` where absent; `outcome` is the verifier's."""
-    args: dict[str, Any] = {}
+    args: dict[str, Any] = Field(default_factory=dict)
     first_only: bool = False
 
 
@@ -309,14 +309,14 @@ class SolutionIn(ConfigModel):
     not_built: ClassVar[frozenset[str]] = frozenset({"path", "env"})
 
     kind: Literal["turns"] = "turns"
-    turns: list[str] = []
+    turns: tuple[str, ...] = ()
 
 
 class TaskIn(ConfigModel):
     """A task, or the defaults of all tasks: the same keys."""
 
     not_built: ClassVar[frozenset[str]] = frozenset(
-        [
+        {
             "version",
             "name",
             "description",
@@ -331,26 +331,26 @@ class TaskIn(ConfigModel):
             "observation",
             "action",
             "lean",
-        ]
+        }
     )
 
     id: Name | None = None
     split: Name | None = None
     prompt: PromptIn = PromptIn()
     protocol: str | None = None
-    tools: list[ToolIn] = []
+    tools: tuple[ToolIn, ...] = ()
     target: TargetIn = TargetIn()
     limits: LimitsIn = LimitsIn()
     on_no_call: Literal["end", "remind", "ignore"] = "end"
-    turn_checks: list[TurnCheckIn] = []
+    turn_checks: tuple[TurnCheckIn, ...] = ()
     verifier: VerifierIn = VerifierIn()
     solution: SolutionIn = SolutionIn()
     sandbox: SandboxIn = SandboxIn()
-    files: list[FileIn] = []
+    files: tuple[FileIn, ...] = ()
     deterministic: bool = True
-    metadata: dict[str, Any] = {}
-    x: dict[str, Any] = {}
-    origin: dict[str, Any] = {}
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    x: dict[str, Any] = Field(default_factory=dict)
+    origin: dict[str, Any] = Field(default_factory=dict)
 
 
 class JsonlSource(ConfigModel):
@@ -374,7 +374,7 @@ class GeneratorSource(ConfigModel):
     kind: Literal["generator"]
     uses: str
     """Registry name of a generator; `name:variant` where it has variants."""
-    config: dict[str, Any] = {}
+    config: dict[str, Any] = Field(default_factory=dict)
     seed: Annotated[int, Field(strict=True, ge=0)] = 0
     count: Count | None = None
     size: Count | None = None
@@ -401,7 +401,7 @@ class SuiteFile(ConfigModel):
     schema_: Literal["agenthub.suite/1"] = Field(alias="schema")
     suite: Header
     defaults: TaskIn = TaskIn()
-    tasks: list[TaskIn] = []
-    sources: list[SourceIn] = []
-    x: dict[str, Any] = {}
-    origin: dict[str, Any] = {}
+    tasks: tuple[TaskIn, ...] = ()
+    sources: tuple[SourceIn, ...] = ()
+    x: dict[str, Any] = Field(default_factory=dict)
+    origin: dict[str, Any] = Field(default_factory=dict)
