@@ -110,6 +110,7 @@ _TRAINER: dict[str, dict[str, str]] = {
     "filter": {"none": "agenthub.trainers.filters:NoFilter", "simpletir": "agenthub.trainers.filters:SimpleTIR"},
     "credit": {"grpo": "agenthub.trainers.credit:GRPO", "mt_grpo": "agenthub.trainers.credit:MTGRPO"},
     "loss": {"ppo": "agenthub.trainers.losses:PPO"},
+    "sampler": {"uniform": "agenthub.trainers.samplers:Uniform"},
     "sync": {"embedded": "agenthub.trainers.sync.embedded:EmbeddedSync"},
 }
 

@@ -1,0 +1,238 @@
+"""A recipe: the YAML file that names one plug-in per kind and says how much of everything.
+
+    recipe = load_recipe("simpletir", ["updates=10", "filter.args.min_n=4"])
+
+The models are pydantic and frozen; their fields are the keys of the file. Defaults live here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from agenthub.config import ConfigModel, load_yaml, read_document
+from agenthub.errors import ConfigError, UserError, nearest
+from agenthub.trainers.plugins import make
+
+__all__ = [
+    "ControlsConfig",
+    "EvalConfig",
+    "OptimConfig",
+    "PolicyConfig",
+    "Recipe",
+    "RolloutConfig",
+    "UsesCredit",
+    "UsesFilter",
+    "UsesLoss",
+    "UsesSampler",
+    "list_recipes",
+    "load_recipe",
+    "recipe_path",
+]
+
+RECIPES = Path(__file__).parent / "recipes"
+FORMAT = "agenthub.recipe/1"
+
+
+class _Uses(ConfigModel):
+    """A plug-in by name with its options; both are checked when the file is read."""
+
+    kind: ClassVar[str]
+    uses: str
+    args: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _checked(self) -> _Uses:
+        try:
+            self.make()
+        except UserError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    def make(self) -> Any:
+        """The plug-in."""
+        return make(self.kind, self.uses, self.args)
+
+
+class UsesFilter(_Uses):
+    """Which trajectories train."""
+
+    kind = "filter"
+
+
+class UsesCredit(_Uses):
+    """From rewards to advantages."""
+
+    kind = "credit"
+
+
+class UsesLoss(_Uses):
+    """The policy loss."""
+
+    kind = "loss"
+
+
+class UsesSampler(_Uses):
+    """Which tasks are played next."""
+
+    kind = "sampler"
+
+
+class PolicyConfig(ConfigModel):
+    """The model that is trained and serves."""
+
+    uses: Literal["embedded"] = "embedded"
+    model: str | None = Field(
+        default=None, description="a Hugging Face directory; null is the tiny policy of the package"
+    )
+
+
+class RolloutConfig(ConfigModel):
+    """What is collected for one update."""
+
+    groups: int = Field(default=16, ge=1, description="tasks played for an update")
+    group_size: int = Field(default=8, ge=1, le=1024, description="episodes on each of them")
+    temperature: float = Field(default=1.0, gt=0.0, le=10.0)
+    max_tokens: int = Field(default=40, ge=1, description="tokens of one turn")
+
+
+class OptimConfig(ConfigModel):
+    """AdamW and how a batch is cut up."""
+
+    lr: float = Field(default=3e-4, gt=0.0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = Field(default=1e-8, gt=0.0)
+    weight_decay: float = Field(default=0.0, ge=0.0)
+    grad_clip: float | None = Field(
+        default=1.0, gt=0.0, description="bound on the gradient's norm; null leaves it as it is"
+    )
+    warmup: int = Field(default=0, ge=0, description="updates over which the learning rate rises from 0")
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        default="constant", description="of the learning rate to updates"
+    )
+    minibatches: int = Field(default=2, ge=1)
+    epochs: int = Field(default=1, ge=1)
+    old_logprobs: Literal["auto", "rollout", "recompute"] = Field(
+        default="auto", description="auto recomputes them only where older weights sampled a token"
+    )
+    view_tokens: int = Field(default=2048, ge=1, description="padded tokens of one forward pass")
+    graph_tokens: int = Field(
+        default=65536, ge=1, description="padded tokens whose graph may be kept; more costs two passes"
+    )
+    threads: int = Field(default=2, ge=1, description="threads of torch; the weights depend on their number")
+
+    @field_validator("betas")
+    @classmethod
+    def _below_one(cls, betas: tuple[float, float]) -> tuple[float, float]:
+        if not all(0.0 <= beta < 1.0 for beta in betas):
+            raise ValueError(f"betas are {list(betas)}; expected two numbers from 0 to below 1")
+        return betas
+
+
+class EvalConfig(ConfigModel):
+    """Evaluations on held-out tasks."""
+
+    every: int = Field(
+        default=0, ge=0, description="updates between two; 0 is before the first and after the last alone"
+    )
+    split: str = "test"
+    tasks: int = Field(default=200, ge=1, description="the first ones of the split")
+    k: int = Field(default=8, ge=1, le=1024, description="episodes on each task")
+    temperature: float = Field(default=1.0, ge=0.0, le=10.0)
+
+
+class ControlsConfig(ConfigModel):
+    """Controls: runs that must not learn, because what they could learn from is taken away."""
+
+    shuffle_rewards: bool = Field(default=False, description="rewards change hands at random within each group")
+    blank_tools: bool = Field(
+        default=False, description="the policy sees empty observations in place of its tools' output"
+    )
+
+
+class Recipe(ConfigModel):
+    """One training run."""
+
+    format: Literal["agenthub.recipe/1"]
+    name: str = Field(min_length=1)
+    description: str = ""
+    source: str = Field(default="", description="paper or code that the method is from")
+    tier: Literal["golden", "learns", "experimental"] = Field(
+        default="experimental",
+        description="learns: a benchmark shows it improve; golden: its numbers are checked; experimental: neither",
+    )
+    suite: str
+    split: str = "train"
+    policy: PolicyConfig = PolicyConfig()
+    renderer: Literal["plain", "chat"] = "plain"
+    rollout: RolloutConfig = RolloutConfig()
+    sampler: UsesSampler = Field(default_factory=lambda: UsesSampler(uses="uniform"))
+    filter: UsesFilter
+    credit: UsesCredit
+    loss: UsesLoss
+    optim: OptimConfig = OptimConfig()
+    sync_bound: float = Field(
+        default=1e-3, gt=0.0, description="largest difference of a log-probability after a push, nats"
+    )
+    updates: int = Field(default=40, ge=0)
+    eval: EvalConfig | None = Field(default_factory=EvalConfig)
+    checkpoint_every: int = Field(default=5, ge=1)
+    keep_checkpoints: int = Field(default=2, ge=1)
+    seed: int = Field(default=0, ge=0)
+    deterministic: bool = True
+    controls: ControlsConfig = ControlsConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        if self.optim.warmup > self.updates:
+            raise ValueError(f"optim.warmup is {self.optim.warmup}, more than updates, {self.updates}")
+        min_n = self.filter.args.get("min_n", 1)
+        if isinstance(min_n, int) and min_n > self.rollout.group_size:
+            raise ValueError(f"filter.args.min_n is {min_n}, more than rollout.group_size, {self.rollout.group_size}")
+        return self
+
+
+def recipe_path(name: str) -> Path:
+    """The file of a recipe: a path, or the name of one that ships.
+
+    Raises:
+        UserError: there is no such file or name.
+    """
+    if name.endswith((".yaml", ".yml")) or "/" in name:
+        return Path(name)
+    known = [path.stem for path in sorted(RECIPES.glob("*.yaml"))]
+    if name not in known:
+        raise UserError(f"no recipe named {name!r}{nearest(name, known)}")
+    return RECIPES / f"{name}.yaml"
+
+
+def load_recipe(name: str, overrides: list[str] | None = None) -> Recipe:
+    """Read a recipe, by path or by the name of one that ships, with `key=value` put over it.
+
+    Raises:
+        ConfigError, UserError: as `load_yaml` and `recipe_path` raise them.
+    """
+    return load_yaml(recipe_path(name), Recipe, overrides=overrides or [])
+
+
+def list_recipes(folder: Path = RECIPES) -> list[dict[str, str]]:
+    """Name, plug-ins, source, tier and description of each recipe of a folder; no plug-in is loaded.
+
+    Raises:
+        ConfigError: a file cannot be read.
+    """
+    rows = []
+    for path in sorted(folder.glob("*.yaml")):
+        data = read_document(path).data
+        if not isinstance(data, dict):
+            raise ConfigError(str(path), "is no recipe")
+        row = {key: str(data.get(key, "")) for key in ("name", "source", "tier", "description")}
+        row["kind"] = " + ".join(_used(data.get(key)) for key in ("filter", "credit", "loss"))
+        rows.append(row)
+    return rows
+
+
+def _used(part: object) -> str:
+    return str(part.get("uses", "?")) if isinstance(part, dict) else "?"
