@@ -39,6 +39,10 @@ Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 def bytes_of(size: str) -> int:
     """Bytes of `512M`, `4G`, `64K`.
 
@@ -75,7 +79,7 @@ class SplitIn(ConfigModel):
 class Header(ConfigModel):
     """What the suite is."""
 
-    not_built: ClassVar[frozenset[str]] = frozenset({"contamination"})
+    not_built: ClassVar[frozenset[str]] = _names("contamination")
 
     name: Name
     version: str
@@ -98,7 +102,7 @@ class MessageIn(ConfigModel):
 class PromptIn(ConfigModel):
     """`user`, or `messages`; before them `system`, or what the protocol says about its syntax where it is absent."""
 
-    not_built: ClassVar[frozenset[str]] = frozenset({"instruction_file", "choices", "template"})
+    not_built: ClassVar[frozenset[str]] = _names("instruction_file choices template")
 
     system: str | None = None
     """An empty string is no system message."""
@@ -132,7 +136,7 @@ class TargetIn(ConfigModel):
 class LimitsIn(ConfigModel):
     """Limits of an episode; each absent one has the default of `suites.task.TaskLimits`."""
 
-    not_built: ClassVar[frozenset[str]] = frozenset({"tool_calls", "budget"})
+    not_built: ClassVar[frozenset[str]] = _names("tool_calls budget")
 
     max_turns: Count | None = None
     max_tokens: Count | None = None
@@ -155,7 +159,7 @@ class LimitsIn(ConfigModel):
 class ToolIn(ConfigModel):
     """A tool of the task."""
 
-    not_built: ClassVar[frozenset[str]] = frozenset({"schema"})
+    not_built: ClassVar[frozenset[str]] = _names("schema")
 
     uses: str
     """Registry name of a sandbox kind."""
@@ -170,7 +174,7 @@ class ToolIn(ConfigModel):
 class ResourcesIn(ConfigModel):
     """Hard limits of one box; each absent one has the default of `isolation.Limits`."""
 
-    not_built: ClassVar[frozenset[str]] = frozenset({"swap", "gpus", "fsize"})
+    not_built: ClassVar[frozenset[str]] = _names("swap gpus fsize")
 
     cpus: Annotated[float, Field(gt=0, le=1024)] | None = None
     memory: Size | None = None
@@ -185,7 +189,7 @@ class ResourcesIn(ConfigModel):
 class NetworkIn(ConfigModel):
     """Only no network is built."""
 
-    not_built: ClassVar[frozenset[str]] = frozenset({"allow", "block", "ports"})
+    not_built: ClassVar[frozenset[str]] = _names("allow block ports")
 
     mode: str = "none"
 
@@ -202,21 +206,8 @@ class NetworkIn(ConfigModel):
 class SandboxIn(ConfigModel):
     """How the task's boxes are started."""
 
-    not_built: ClassVar[frozenset[str]] = frozenset(
-        {
-            "build",
-            "compose",
-            "snapshot",
-            "workdir",
-            "user",
-            "env",
-            "secrets",
-            "services",
-            "healthcheck",
-            "mcp_servers",
-            "checkpoint",
-            "state",
-        }
+    not_built: ClassVar[frozenset[str]] = _names(
+        "build compose snapshot workdir user env secrets services healthcheck mcp_servers checkpoint state"
     )
 
     isolation: str | None = None
@@ -230,7 +221,7 @@ class SandboxIn(ConfigModel):
 class FileIn(ConfigModel):
     """A file put into the workspace before the first turn: `content`, or `b64`."""
 
-    not_built: ClassVar[frozenset[str]] = frozenset({"service", "src", "url", "sha256", "mode", "phase"})
+    not_built: ClassVar[frozenset[str]] = _names("service src url sha256 mode phase")
 
     path: str
     content: str | None = None
@@ -249,7 +240,7 @@ class FileIn(ConfigModel):
 class CheckIn(ConfigModel):
     """One check of the verifier."""
 
-    not_built: ClassVar[frozenset[str]] = frozenset({"getter", "expected", "options", "feedback"})
+    not_built: ClassVar[frozenset[str]] = _names("getter expected options feedback")
 
     uses: str
     id: Name | None = None
@@ -262,23 +253,8 @@ class CheckIn(ConfigModel):
 class VerifierIn(ConfigModel):
     """How a finished episode is scored."""
 
-    not_built: ClassVar[frozenset[str]] = frozenset(
-        {
-            "mode",
-            "image",
-            "env",
-            "resources",
-            "network",
-            "user",
-            "timeout",
-            "pre",
-            "collect",
-            "artifacts",
-            "infeasible",
-            "range",
-            "success_threshold",
-            "metrics",
-        }
+    not_built: ClassVar[frozenset[str]] = _names(
+        "mode image env resources network user timeout pre collect artifacts infeasible range success_threshold metrics"
     )
 
     checks: tuple[CheckIn, ...] = ()
@@ -306,7 +282,7 @@ class TurnCheckIn(ConfigModel):
 class SolutionIn(ConfigModel):
     """The oracle: the text of each turn that wins."""
 
-    not_built: ClassVar[frozenset[str]] = frozenset({"path", "env"})
+    not_built: ClassVar[frozenset[str]] = _names("path env")
 
     kind: Literal["turns"] = "turns"
     turns: tuple[str, ...] = ()
@@ -315,23 +291,8 @@ class SolutionIn(ConfigModel):
 class TaskIn(ConfigModel):
     """A task, or the defaults of all tasks: the same keys."""
 
-    not_built: ClassVar[frozenset[str]] = frozenset(
-        {
-            "version",
-            "name",
-            "description",
-            "tags",
-            "difficulty",
-            "category",
-            "env",
-            "seed",
-            "steps",
-            "setup",
-            "teardown",
-            "observation",
-            "action",
-            "lean",
-        }
+    not_built: ClassVar[frozenset[str]] = _names(
+        "version name description tags difficulty category env seed steps setup teardown observation action lean"
     )
 
     id: Name | None = None
@@ -356,7 +317,7 @@ class TaskIn(ConfigModel):
 class JsonlSource(ConfigModel):
     """Tasks from the rows of a JSONL file (gzip by its name), by a map from task fields to templates."""
 
-    not_built: ClassVar[frozenset[str]] = frozenset({"pin", "weight", "format"})
+    not_built: ClassVar[frozenset[str]] = _names("pin weight format")
 
     kind: Literal["jsonl"]
     path: str
@@ -369,7 +330,7 @@ class JsonlSource(ConfigModel):
 class GeneratorSource(ConfigModel):
     """Tasks from a named generator."""
 
-    not_built: ClassVar[frozenset[str]] = frozenset({"weight"})
+    not_built: ClassVar[frozenset[str]] = _names("weight")
 
     kind: Literal["generator"]
     uses: str
@@ -396,7 +357,7 @@ SourceIn = Annotated[JsonlSource | GeneratorSource, Field(discriminator="kind")]
 class SuiteFile(ConfigModel):
     """A whole file."""
 
-    not_built: ClassVar[frozenset[str]] = frozenset({"languages", "extends"})
+    not_built: ClassVar[frozenset[str]] = _names("languages extends")
 
     schema_: Literal["agenthub.suite/1"] = Field(alias="schema")
     suite: Header
