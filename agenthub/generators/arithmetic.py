@@ -118,7 +118,7 @@ def generate(config: Mapping[str, Any], seed: int, count: int) -> Iterator[dict[
             "id": f"{index:05d}",
             "prompt": {"user": problem.question},
             "target": {"answer": problem.answer},
-            "solution": list(solution(problem)),
+            "solution": {"turns": list(solution(problem))},
             "metadata": {"kind": problem.kind, "difficulty": len(str(abs(problem.answer))) - 2},
         }
 
