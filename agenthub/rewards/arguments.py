@@ -1,4 +1,4 @@
-"""Checks with typed arguments: the model of a check's `args` beside its body, so that a suite is refused when loaded."""
+"""Checks with typed arguments: the model of a check's `args` beside its body, so that loading refuses what cannot fit."""
 
 from __future__ import annotations
 
