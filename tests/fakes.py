@@ -1,0 +1,101 @@
+"""Hand-written fakes: a sandbox that answers from a script, and fails on command."""
+
+from __future__ import annotations
+
+import asyncio
+
+from agenthub.errors import BoxLost, HostFault, UserError
+from agenthub.records import Call, Observation, Text, frozen
+from agenthub.registry import registry
+from agenthub.sandbox import Capabilities, CodeBox, Sandbox, SandboxSpec, ToolSpec
+from agenthub.suites.task import Check, Task, TaskLimits, ToolUse, Verifier
+
+__all__ = ["FakeFactory", "fake_task"]
+
+_NAME = "fake"
+
+
+class FakeSandbox:
+    """Echoes `code`; the words lost, host, slow and fail make it do so. Remembers whether it was closed."""
+
+    def __init__(self, spec: SandboxSpec) -> None:
+        self.spec, self.closed, self.calls = spec, False, 0
+        self.store: dict[str, bytes] = dict(spec.files)
+
+    async def call(self, call: Call, *, timeout_s: float) -> Observation:
+        self.calls += 1
+        code = str(call.arguments.get("code", ""))
+        if code == "lost":
+            raise BoxLost("killed by its memory limit")
+        if code == "host":
+            raise HostFault("the supervisor is gone")
+        if code.startswith("slow"):
+            await asyncio.sleep(min(timeout_s, float(code.split()[1])))
+        return Observation(call_id=call.id, parts=(Text(text=f"{code}#{self.calls}"),), failed=code == "fail")
+
+    async def read_file(self, path: str, *, max_bytes: int = 1 << 20) -> bytes:
+        if path not in self.store:
+            raise UserError(f"no file {path!r}")
+        return self.store[path]
+
+    async def write_file(self, path: str, data: bytes) -> None:
+        self.store[path] = data
+
+    async def list_files(self) -> list[str]:
+        return sorted(self.store)
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class FakeFactory:
+    """Makes fake sandboxes and keeps the list of them; an image named `broken` cannot be started."""
+
+    tools = (
+        ToolSpec(name="echo", description="Shows its code.", parameters={"type": "object"}),
+        ToolSpec(name="other", description="The same box by another name.", parameters={"type": "object"}),
+    )
+    made: list[FakeSandbox] = []  # noqa: RUF012 - one list for the tests of one process
+
+    def __init__(self, isolation: str = "jail") -> None:
+        self.isolation = isolation
+
+    def capabilities(self) -> Capabilities:
+        return Capabilities(persistent=True, deterministic=True, fork="no")
+
+    async def open(self) -> None:
+        return None
+
+    async def start(self, spec: SandboxSpec) -> Sandbox:
+        if spec.image == "broken":
+            raise HostFault("no box could be started")
+        box = FakeSandbox(spec)
+        FakeFactory.made.append(box)
+        return box
+
+    async def code_box(self, spec: SandboxSpec) -> CodeBox:
+        raise UserError("the fake runs no code")
+
+    async def close(self) -> None:
+        return None
+
+
+registry("sandbox").add(_NAME, "tests.fakes:FakeFactory")
+
+
+def fake_task(**changes: object) -> Task:
+    """A task on the fake sandbox whose answer is 42."""
+    from agenthub.records import Message
+
+    fields: dict[str, object] = {
+        "id": "t",
+        "suite": "fakes",
+        "split": "train",
+        "messages": (Message(role="user", content="?"),),
+        "protocol": "fence_strict",
+        "tools": (ToolUse(name="python", uses=_NAME),),
+        "verifier": Verifier(checks=(Check(id="answer", uses="exact", args=frozen()),)),
+        "limits": TaskLimits(max_turns=4),
+        "target": "42",
+    }
+    return Task(**{**fields, **changes})  # type: ignore[arg-type]
