@@ -85,7 +85,8 @@ class MTGRPO:
     def advantage(self, batch: Batch) -> Floats:
         """f32[T]"""
         group, counts = batch.group_of_trajectory, batch.trajectory_in_stats
-        turn_totals = np.bincount(batch.trajectory_of_turn, batch.turn_rewards, minlength=batch.trajectories)
+        turn_totals = np.zeros(batch.trajectories, np.float64)
+        np.add.at(turn_totals, batch.trajectory_of_turn, batch.turn_rewards)
         a_outcome = group_normalised(batch.outcomes, group, counts, eps=self.eps, ddof=self.ddof)
         a_turn = group_normalised(turn_totals, group, counts, eps=self.eps, ddof=self.ddof)
         owner = batch.trajectory_of_token

@@ -177,8 +177,7 @@ class Batch:
 
     def select(self, trajectories: Ints) -> Batch:
         """The batch of these trajectories alone, in this order; group names stay as they are."""
-        sample_rows = np.concatenate([np.flatnonzero(self.trajectory_of_sample == n) for n in trajectories] or [[]])
-        samples = sample_rows.astype(np.intp)
+        samples = _rows_of(self.trajectory_of_sample, trajectories)
         turns = _rows_of(self.trajectory_of_turn, trajectories)
         tokens = _rows_of(self.sample_of_token, samples.astype(np.int32))
         return replace(
