@@ -1,0 +1,15 @@
+"""The client of a hub: `Hub` for asyncio, `BlockingHub` for everything else.
+
+    async with Hub("http://127.0.0.1:8700") as hub:
+        (episode,) = await hub.create("arithmetic", seed=1)
+        done = await episode.step("<answer>4</answer>")
+
+Knows the wire and the records, nothing of suites, sandboxes or the server.
+"""
+
+from __future__ import annotations
+
+from agenthub.client.blocking import BlockingEpisode, BlockingHub
+from agenthub.client.hub import BatchStep, EpisodeHandle, Hub
+
+__all__ = ["BatchStep", "BlockingEpisode", "BlockingHub", "EpisodeHandle", "Hub"]

@@ -1,0 +1,334 @@
+"""`Hub`: a hub's suites and episodes over one WebSocket, with safe retries and automatic leases."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import aiohttp
+from pydantic import BaseModel
+
+from agenthub.client.retry import Again, Patience, refusal
+from agenthub.client.socket import Socket
+from agenthub.codec import decode
+from agenthub.errors import AgenthubError, HostFault, HubUnreachable, UserError, WireError
+from agenthub.records import Trajectory
+from agenthub.wire import (
+    Action,
+    Batch,
+    CreateEpisodes,
+    EpisodeOpened,
+    EpisodesCreated,
+    EpisodeState,
+    GenerationIn,
+    LimitsIn,
+    StepDone,
+    StepLate,
+    StepOf,
+)
+
+__all__ = ["BatchStep", "EpisodeHandle", "Hub"]
+
+_BEATS_PER_LEASE = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchStep:
+    """One step of `Hub.steps`."""
+
+    episode: EpisodeHandle
+    action: Action
+    generation: GenerationIn | None = None
+
+
+class EpisodeHandle:
+    """An open episode. Its lease is renewed as long as the hub object lives and the episode has not ended."""
+
+    def __init__(self, hub: Hub, opened: EpisodeOpened, group: str, lease_s: float) -> None:
+        self.id, self.group, self.member = opened.id, group, opened.member
+        self.observation: dict[str, Any] = opened.observation
+        self.info: dict[str, Any] = opened.info
+        self.next_turn = 0
+        self.done = False
+        self.lease_s = lease_s
+        self._hub = hub
+        self._beat_at = asyncio.get_running_loop().time()
+
+    async def step(
+        self, action: Action | str, generation: GenerationIn | None = None, *, timeout_s: float | None = None
+    ) -> StepDone:
+        """Play the next turn; a string is the action's text. After an error the same call may be made again.
+
+        Raises:
+            WireError: the hub refuses (the episode has ended, the tokens do not fit).
+            HostFault: the hub lost the episode.
+            HubUnreachable: no answer within the budget.
+        """
+        step = StepOf(
+            episode=self.id,
+            turn=self.next_turn,
+            action=Action(text=action, calls=None) if isinstance(action, str) else action,
+            timeout_s=timeout_s,
+            generation=generation,
+        )
+        done = StepDone.model_validate(await self._hub.call("step", step))
+        self.played(done)
+        return done
+
+    def played(self, done: StepDone) -> None:
+        """Move on to the next turn, or end."""
+        self.next_turn = done.turn + 1
+        self.done = done.terminated or done.truncated
+        self._beat_at = asyncio.get_running_loop().time()
+        if self.done:
+            self._hub.forget(self)
+
+    async def trajectory(self) -> Trajectory:
+        """The record, once the episode has ended. Raises as `step` does."""
+        row = await self._hub.call("trajectory", {"episode": self.id})
+        return decode(Trajectory, row["trajectory"])
+
+    async def state(self) -> EpisodeState:
+        """Where the episode is now. Raises as `step` does."""
+        return EpisodeState.model_validate(await self._hub.call("state", {"episode": self.id}))
+
+    async def read_file(self, path: str) -> bytes:
+        """A file of the episode's workspace. Raises as `step` does."""
+        row = await self._hub.call("file_get", {"episode": self.id, "path": path})
+        return base64.b64decode(row["data"])
+
+    async def write_file(self, path: str, data: bytes) -> None:
+        """Write a file into the episode's workspace. Raises as `step` does."""
+        octets = base64.b64encode(data).decode("ascii")
+        await self._hub.call("file_put", {"episode": self.id, "path": path, "data": octets})
+
+    async def close(self) -> None:
+        """End the episode; nothing happens where it has ended. Raises HubUnreachable."""
+        self._hub.forget(self)
+        if self.done:
+            return
+        self.done = True
+        try:
+            await self._hub.call("delete", {"episode": self.id})
+        except (WireError, HostFault):
+            return  # the hub has forgotten it, or lost it: there is nothing left to end
+
+    def beat_due(self, now: float) -> bool:
+        """True where the lease should be renewed; marks it as renewed."""
+        if now - self._beat_at < self.lease_s / _BEATS_PER_LEASE:
+            return False
+        self._beat_at = now
+        return True
+
+
+class Hub:
+    """A client of one hub. Use it as an asynchronous context, or call `close`."""
+
+    def __init__(self, url: str, token: str | None = None, *, retry_s: float = 60.0) -> None:
+        """
+        Args:
+            url: `http://host:port`.
+            token: bearer token; the environment's AGENTHUB_TOKEN where it is not given.
+            retry_s: seconds without an answer after which HubUnreachable is raised.
+        """
+        if not url.startswith(("http://", "https://")):
+            raise UserError(f"url is {url!r}; expected http://host:port or https://host:port")
+        self.url = url.rstrip("/")
+        self._token = token or os.environ.get("AGENTHUB_TOKEN")
+        self._retry_s = retry_s
+        self._session: aiohttp.ClientSession | None = None
+        self._socket: Socket | None = None
+        self._open: dict[str, EpisodeHandle] = {}
+        self._beating: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Hub:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def suites(self) -> list[dict[str, Any]]:
+        """Every suite: name, version, description, license, tasks, splits."""
+        return list((await self.call("suites", {}))["suites"])
+
+    async def suite(self, name: str) -> dict[str, Any]:
+        """One suite. Raises WireError 404."""
+        return dict(await self.call("suite", {"suite": name}))
+
+    async def tasks(self, suite: str, split: str | None = None) -> list[dict[str, Any]]:
+        """Public facts of every task of a suite, or of one split. Raises WireError 404."""
+        rows: list[dict[str, Any]] = []
+        while True:
+            asked = {"suite": suite, "split": split, "offset": len(rows), "limit": 1000}
+            page = await self.call("tasks", asked)
+            rows += page["tasks"]
+            if len(rows) >= page["total"] or not page["tasks"]:
+                return rows
+
+    async def capabilities(self) -> dict[str, Any]:
+        """What the hub can do."""
+        return dict(await self.call("capabilities", {}))
+
+    async def create(
+        self,
+        suite: str,
+        task: str | None = None,
+        *,
+        seed: int | None = None,
+        split: str | None = None,
+        count: int = 1,
+        group: str | None = None,
+        first_member: int = 0,
+        limits: LimitsIn | None = None,
+        lease_s: float = 60.0,
+    ) -> list[EpisodeHandle]:
+        """Open `count` episodes of one task: `task`, or the one that `seed` draws.
+
+        Raises:
+            WireError: unknown suite or task; the task cannot be had on that hub.
+            HostFault: opening failed on the hub's side; nothing was left open.
+            HubUnreachable: no answer within the budget.
+        """
+        asked = CreateEpisodes(
+            request_id=uuid.uuid4().hex,
+            suite=suite,
+            task=task,
+            seed=seed,
+            split=split,
+            count=count,
+            group=group,
+            first_member=first_member,
+            limits=limits,
+            lease_s=lease_s,
+        )
+        created = EpisodesCreated.model_validate(await self.call("create", asked))
+        handles = [EpisodeHandle(self, opened, created.group, lease_s) for opened in created.episodes]
+        self._open |= {handle.id: handle for handle in handles}
+        if self._beating is None or self._beating.done():
+            self._beating = asyncio.get_running_loop().create_task(self._beat())
+        return handles
+
+    async def steps(
+        self, steps: Sequence[BatchStep], *, deadline_s: float | None = None
+    ) -> list[StepDone | StepLate | AgenthubError]:
+        """Play a batch of turns of different episodes in one HTTP request; results in order.
+
+        A step that is late goes on in the hub: the same step again joins it. One that is refused gives its error.
+
+        Raises:
+            WireError: the batch as a whole is refused.
+            HubUnreachable: no answer within the budget.
+        """
+        asked = [
+            StepOf(
+                episode=it.episode.id,
+                turn=it.episode.next_turn,
+                action=it.action,
+                timeout_s=None,
+                generation=it.generation,
+            )
+            for it in steps
+        ]
+        found: dict[str, StepDone | StepLate | AgenthubError] = {}
+        patience = Patience(self._retry_s, self.url)
+        while True:
+            missing = [step for step in asked if step.episode not in found]
+            if not missing:
+                break
+            try:
+                await self._batch(Batch(steps=missing, deadline_s=deadline_s), found)
+            except Again as why:
+                await patience.wait(why)
+        for step in steps:
+            result = found[step.episode.id]
+            if isinstance(result, StepDone):
+                step.episode.played(result)
+        return [found[step.episode] for step in asked]
+
+    async def get_blob(self, sha256: str) -> bytes:
+        """A blob by its content's hash. Raises WireError 404."""
+        return base64.b64decode((await self.call("blob_get", {"sha256": sha256}))["data"])
+
+    async def put_blob(self, sha256: str, data: bytes) -> None:
+        """Keep a blob. Raises WireError where the hash is not that of the data."""
+        await self.call("blob_put", {"sha256": sha256, "data": base64.b64encode(data).decode("ascii")})
+
+    async def call(self, op: str, params: BaseModel | dict[str, Any]) -> Any:
+        """Any operation by name. Raises WireError, HostFault, HubUnreachable."""
+        values = params.model_dump(exclude_none=True) if isinstance(params, BaseModel) else params
+        try:
+            text = json.dumps(values, separators=(",", ":"), allow_nan=False)
+        except ValueError as error:
+            raise UserError(f"{op}: a number is not finite: {error}") from None
+        if self._socket is None:
+            self._socket = Socket(self._http(), f"{self.url}/v1/ws", budget_s=self._retry_s)
+        return await self._socket.call(op, text)
+
+    def forget(self, handle: EpisodeHandle) -> None:
+        """Stop renewing a handle's lease."""
+        self._open.pop(handle.id, None)
+
+    async def close(self) -> None:
+        """Close the connection. Episodes that are still open end when their leases run out."""
+        self._open.clear()
+        if self._beating is not None:
+            self._beating.cancel()
+            await asyncio.wait([self._beating])
+        if self._socket is not None:
+            await self._socket.close()
+        if self._session is not None:
+            await self._session.close()
+        self._socket = self._session = self._beating = None
+
+    def _http(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+            timeout = aiohttp.ClientTimeout(total=None, sock_connect=10.0)
+            self._session = aiohttp.ClientSession(headers=headers, timeout=timeout)
+        return self._session
+
+    async def _batch(self, batch: Batch, found: dict[str, StepDone | StepLate | AgenthubError]) -> None:
+        """One request; what it answers goes into `found`. Raises Again where it ends early."""
+        body = json.dumps(batch.model_dump(exclude_none=True), separators=(",", ":"), allow_nan=False)
+        try:
+            async with self._http().post(f"{self.url}/v1/steps", data=body) as response:
+                if response.status != 200:
+                    row = json.loads(await response.read())
+                    raise refusal(response.status, row.get("error"))
+                async for line in response.content:
+                    row = json.loads(line)
+                    result = _result(row)
+                    if not isinstance(result, Again):
+                        found[row["episode"]] = result
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise Again(str(error) or type(error).__name__) from error
+        if any(step.episode not in found for step in batch.steps):
+            raise Again("the answer ended early")
+
+    async def _beat(self) -> None:
+        """Renew leases until no episode is open."""
+        while self._open:
+            await asyncio.sleep(min(handle.lease_s for handle in self._open.values()) / (2 * _BEATS_PER_LEASE))
+            now = asyncio.get_running_loop().time()
+            due = [handle for handle in self._open.values() if handle.beat_due(now)]
+            asked = (self.call("lease", {"episode": it.id, "lease_s": it.lease_s}) for it in due)
+            for handle, result in zip(due, await asyncio.gather(*asked, return_exceptions=True), strict=True):
+                if isinstance(result, WireError | HostFault):
+                    self.forget(handle)
+                elif isinstance(result, BaseException) and not isinstance(result, HubUnreachable):
+                    raise result
+
+
+def _result(row: dict[str, Any]) -> StepDone | StepLate | AgenthubError | Again:
+    if "error" in row:
+        return refusal(int(row.get("status", 500)), row["error"], op="step")
+    return StepLate.model_validate(row) if row.get("late") else StepDone.model_validate(row)

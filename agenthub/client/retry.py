@@ -1,0 +1,61 @@
+"""When to ask again, and how long to wait: every request of ours is safe to repeat."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+from agenthub.errors import AgenthubError, HostFault, HubUnreachable, WireError
+
+__all__ = ["Again", "Patience", "refusal"]
+
+_FIRST_S = 0.05
+_LONGEST_S = 5.0
+_ASK_AGAIN = frozenset({"stopping", "too_many_episodes"})
+
+
+class Again(Exception):
+    """No answer, or one that says to ask again; the message says why. Never leaves the client."""
+
+
+class Patience:
+    """How long one request goes on without an answer: waits double from 50 ms to 5 s, within a budget."""
+
+    def __init__(self, budget_s: float, url: str) -> None:
+        self._budget_s, self._url = budget_s, url
+        self._since: float | None = None
+        self._wait_s = _FIRST_S
+
+    def reset(self) -> None:
+        """The hub was heard of: the budget begins anew with the next failure."""
+        self._since, self._wait_s = None, _FIRST_S
+
+    async def wait(self, why: Again) -> None:
+        """Wait before the next try.
+
+        Raises:
+            HubUnreachable: the budget is spent.
+        """
+        now = asyncio.get_running_loop().time()
+        self._since = now if self._since is None else self._since
+        if now + self._wait_s - self._since > self._budget_s:
+            raise HubUnreachable(f"no answer from the hub at {self._url} in {self._budget_s:g} s: {why}") from why
+        # Jitter keeps a thousand episodes from coming back in the same millisecond.
+        await asyncio.sleep(self._wait_s * random.uniform(0.5, 1.0))
+        self._wait_s = min(_LONGEST_S, 2 * self._wait_s)
+
+
+def refusal(status: int, error: Any, *, op: str = "") -> AgenthubError | Again:
+    """What an error of the hub is on this side.
+
+    A fault of the hub's own is `HostFault` (the member can be played again), except that a step is simply sent again:
+    it was played, and only its logging failed.
+    """
+    row = error if isinstance(error, dict) else {}
+    code, message = str(row.get("code", "refused")), str(row.get("message", f"status {status}"))
+    if code in _ASK_AGAIN or (code == "infra_fault" and op == "step"):
+        return Again(f"{code}: {message}")
+    if code in ("infra_fault", "episode_lost"):
+        return HostFault(message)
+    return WireError(code, status, message, row.get("detail"))

@@ -1,0 +1,314 @@
+"""EpisodeLog: what the hub has acknowledged, kept in SQLite by one writer thread.
+
+Owns the durable record of episodes: opened, stepped, ended, and which request opened them. An `append` returns after
+its commit, so an answer that leaves after its `append` survives a killed process; a lost disk is not covered. Bodies
+are bytes of JSON: this module does not know what they mean.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from agenthub.errors import HostFault, UserError
+
+__all__ = ["EpisodeEnd", "EpisodeLog", "EpisodeRow", "RequestRow", "StepRow"]
+
+T = TypeVar("T")
+_VERSION = 1
+_APPLICATION = 0x61676875  # "aghu", so that a database of something else is refused and not written to
+_TICK_S = 0.002
+_SCHEMA = f"""
+BEGIN;
+PRAGMA application_id = {_APPLICATION};
+PRAGMA user_version = {_VERSION};
+CREATE TABLE episodes (
+    id TEXT PRIMARY KEY, task TEXT NOT NULL, grp TEXT NOT NULL, member INTEGER NOT NULL, opened REAL NOT NULL,
+    state BLOB, hash TEXT
+) WITHOUT ROWID;
+CREATE TABLE steps (
+    episode TEXT NOT NULL, turn INTEGER NOT NULL, hash TEXT NOT NULL, body BLOB NOT NULL, answer BLOB NOT NULL,
+    PRIMARY KEY (episode, turn)
+) WITHOUT ROWID;
+CREATE TABLE requests (id TEXT PRIMARY KEY, hash TEXT NOT NULL, answer BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE trajectories (episode TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
+COMMIT;
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpisodeRow:
+    """An episode that was opened."""
+
+    id: str
+    task: str
+    """`suite/task-id`."""
+    group: str
+    member: int
+    opened: float
+    """Seconds since the epoch."""
+    state: bytes | None = None
+    """JSON of its last state; None while it runs, and for ever where its process died first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRow:
+    """A step that was answered."""
+
+    episode: str
+    turn: int
+    hash: str
+    """SHA-256 of the request."""
+    body: bytes
+    """JSON of the request, for replay."""
+    answer: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRow:
+    """A request id that was answered."""
+
+    id: str
+    hash: str
+    answer: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpisodeEnd:
+    """The end of an episode."""
+
+    episode: str
+    state: bytes
+    hash: str
+    """Trajectory hash."""
+    trajectory: bytes
+
+
+Entry = EpisodeRow | StepRow | RequestRow | EpisodeEnd
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One unit of work of the writer thread: entries to commit, or a question to answer."""
+
+    entries: Sequence[Entry]
+    question: Callable[[sqlite3.Connection], Any] | None
+    done: asyncio.Future[Any]
+
+
+class EpisodeLog:
+    """The log of one hub process; a second process that opens the same file is refused."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._lock_file: int | None = None
+
+    async def open(self) -> None:
+        """Open or make the file and start the writer.
+
+        Raises:
+            UserError: the file is no log of ours, is of a newer version, or another hub has it open.
+            HostFault: it cannot be opened or written.
+        """
+        loop = asyncio.get_running_loop()
+        connection = await asyncio.to_thread(self._connect)
+        self._thread = threading.Thread(target=self._run, args=(connection, loop), name="agenthub-log", daemon=True)
+        self._thread.start()
+
+    async def append(self, *entries: Entry) -> None:
+        """Write entries in one transaction; returns after its commit.
+
+        Raises:
+            HostFault: the disk is full, the file is locked or gone, or the log is closed. Nothing was written.
+        """
+        await self._submit(entries, None)
+
+    async def episode(self, id: str) -> EpisodeRow | None:
+        """The episode with that id; None where there never was one. Raises HostFault."""
+        row = await self._one("SELECT id, task, grp, member, opened, state FROM episodes WHERE id = ?", id)
+        if row is None:
+            return None
+        return EpisodeRow(id=row[0], task=row[1], group=row[2], member=row[3], opened=row[4], state=row[5])
+
+    async def step(self, episode: str, turn: int) -> StepRow | None:
+        """The answered step of that turn; None where it was never answered. Raises HostFault."""
+        row = await self._one("SELECT hash, body, answer FROM steps WHERE episode = ? AND turn = ?", episode, turn)
+        return row and StepRow(episode=episode, turn=turn, hash=row[0], body=row[1], answer=row[2])
+
+    async def steps(self, episode: str) -> int:
+        """How many steps of the episode were answered. Raises HostFault."""
+        row = await self._one("SELECT count(*) FROM steps WHERE episode = ?", episode)
+        return int(row[0])
+
+    async def request(self, id: str) -> RequestRow | None:
+        """The answered request with that id. Raises HostFault."""
+        row = await self._one("SELECT id, hash, answer FROM requests WHERE id = ?", id)
+        return row and RequestRow(id=row[0], hash=row[1], answer=row[2])
+
+    async def trajectory(self, episode: str) -> bytes | None:
+        """JSON of a finished episode's trajectory. Raises HostFault."""
+        row = await self._one("SELECT body FROM trajectories WHERE episode = ?", episode)
+        return None if row is None else bytes(row[0])
+
+    async def close(self) -> None:
+        """Commit what is queued and close the file. Safe to call again."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        self._jobs.put(None)
+        await asyncio.to_thread(thread.join)
+        if self._lock_file is not None:
+            os.close(self._lock_file)
+            self._lock_file = None
+
+    async def _one(self, sql: str, *values: Any) -> Any:
+        return await self._submit((), lambda connection: connection.execute(sql, values).fetchone())
+
+    async def _submit(self, entries: Sequence[Entry], question: Callable[[sqlite3.Connection], Any] | None) -> Any:
+        if self._thread is None:
+            raise HostFault(f"episode log {self.path}: closed")
+        job = _Job(entries, question, asyncio.get_running_loop().create_future())
+        self._jobs.put(job)
+        return await job.done
+
+    def _connect(self) -> sqlite3.Connection:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._take_lock()
+            # The file holds what policies and tools said: only its owner reads it.
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+            connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=2.0)
+            self._prepare(connection)
+        except (sqlite3.Error, OSError) as error:
+            self._release_lock()
+            if isinstance(error, sqlite3.DatabaseError) and "not a database" in str(error):
+                raise UserError(f"episode log {self.path}: not an SQLite file; name another with --log") from error
+            raise HostFault(f"episode log {self.path}: {error}") from error
+        except UserError:
+            self._release_lock()
+            raise
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        application = connection.execute("PRAGMA application_id").fetchone()[0]
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        empty = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+        if not empty and application != _APPLICATION:
+            raise UserError(f"episode log {self.path}: a database of something else; name another with --log")
+        if not empty and version != _VERSION:
+            raise UserError(f"episode log {self.path}: version {version}; this agenthub writes version {_VERSION}")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        if empty:
+            connection.executescript(_SCHEMA)
+
+    def _take_lock(self) -> None:
+        descriptor = os.open(f"{self.path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise UserError(f"episode log {self.path}: another hub has it open; name another with --log") from None
+        self._lock_file = descriptor
+
+    def _release_lock(self) -> None:
+        if self._lock_file is not None:
+            os.close(self._lock_file)
+            self._lock_file = None
+
+    def _run(self, connection: sqlite3.Connection, loop: asyncio.AbstractEventLoop) -> None:
+        """The writer thread: one transaction for all that is queued, at most a tick's worth."""
+        stop = False
+        while not stop:
+            first = self._jobs.get()
+            jobs = [] if first is None else [first]
+            stop = first is None
+            deadline = time.monotonic() + _TICK_S
+            while not stop and time.monotonic() < deadline:
+                try:
+                    job = self._jobs.get_nowait()
+                except queue.Empty:
+                    break
+                stop = job is None
+                if job is not None:
+                    jobs.append(job)
+            settled = _tick(connection, jobs, self.path)
+            if settled and not loop.is_closed():
+                loop.call_soon_threadsafe(_settle, settled)
+        connection.close()
+
+
+def _tick(connection: sqlite3.Connection, jobs: Sequence[_Job], path: Path) -> list[tuple[_Job, Any]]:
+    """Commit the jobs' entries and answer their questions: pairs of job and result, or of job and HostFault."""
+    writes = [job for job in jobs if job.question is None]
+    settled: list[tuple[_Job, Any]] = []
+    if writes:
+        failed = _commit(connection, writes, path)
+        if failed is not None and len(writes) > 1:
+            # One bad entry must not fail what shares its tick: each on its own.
+            settled += [(job, _commit(connection, [job], path)) for job in writes]
+        else:
+            settled += [(job, failed) for job in writes]
+    for job in jobs:
+        if job.question is not None:
+            try:
+                settled.append((job, job.question(connection)))
+            except sqlite3.Error as error:
+                settled.append((job, HostFault(f"episode log {path}: {error}")))
+    return settled
+
+
+def _commit(connection: sqlite3.Connection, jobs: Sequence[_Job], path: Path) -> HostFault | None:
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        for job in jobs:
+            for entry in job.entries:
+                _insert(connection, entry)
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        return HostFault(f"episode log {path}: {error}")
+    return None
+
+
+def _insert(connection: sqlite3.Connection, entry: Entry) -> None:
+    match entry:
+        case EpisodeRow():
+            connection.execute(
+                "INSERT INTO episodes (id, task, grp, member, opened) VALUES (?, ?, ?, ?, ?)",
+                (entry.id, entry.task, entry.group, entry.member, entry.opened),
+            )
+        case StepRow():
+            connection.execute(
+                "INSERT INTO steps VALUES (?, ?, ?, ?, ?)",
+                (entry.episode, entry.turn, entry.hash, entry.body, entry.answer),
+            )
+        case RequestRow():
+            connection.execute("INSERT INTO requests VALUES (?, ?, ?)", (entry.id, entry.hash, entry.answer))
+        case EpisodeEnd():
+            connection.execute(
+                "UPDATE episodes SET state = ?, hash = ? WHERE id = ?", (entry.state, entry.hash, entry.episode)
+            )
+            connection.execute("INSERT INTO trajectories VALUES (?, ?)", (entry.episode, entry.trajectory))
+
+
+def _settle(settled: Sequence[tuple[_Job, Any]]) -> None:
+    for job, result in settled:
+        if job.done.done():
+            continue
+        if isinstance(result, HostFault):
+            job.done.set_exception(result)
+        else:
+            job.done.set_result(result)

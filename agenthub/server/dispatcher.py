@@ -1,0 +1,256 @@
+"""The dispatcher: every operation of the hub by name, without a transport.
+
+The three faces (routes, WebSocket, NDJSON) parse a request into one of the operation's model, call `dispatch` or
+`steps`, and send what comes back. Whoever runs it enters it as an asynchronous context: it owns the tasks of running
+steps, the reaper, the sandboxes and the log, and ends them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from pydantic import BaseModel
+
+from agenthub.episodes import Workbench
+from agenthub.errors import WireError, nearest
+from agenthub.log import EpisodeLog
+from agenthub.server import params
+from agenthub.server.answers import OCTETS, Answer, boundary, dumps, error_row
+from agenthub.server.blobs import BlobStore
+from agenthub.server.catalog import Catalog
+from agenthub.server.metrics import Metrics
+from agenthub.server.owner import Owner, stopping
+from agenthub.server.table import EpisodeTable
+from agenthub.suites.task import Suite
+from agenthub.wire import Batch, CreateEpisodes, StepOf
+
+__all__ = ["OPERATIONS", "Dispatcher"]
+
+PROTOCOL = 1
+OPERATIONS: Mapping[str, type[BaseModel]] = {
+    "capabilities": params.Nothing,
+    "suites": params.Nothing,
+    "suite": params.SuiteRef,
+    "tasks": params.TaskPage,
+    "create": CreateEpisodes,
+    "step": StepOf,
+    "steps": Batch,
+    "lease": params.LeaseOf,
+    "state": params.EpisodeRef,
+    "trajectory": params.EpisodeRef,
+    "delete": params.EpisodeRef,
+    "fork": params.ForkOf,
+    "file_get": params.FileRef,
+    "file_put": params.FilePut,
+    "blob_get": params.BlobRef,
+    "blob_put": params.BlobPut,
+}
+_logger = logging.getLogger("agenthub.server")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Limits:
+    max_episodes: int
+    stop_s: float
+
+
+class Dispatcher:
+    """One hub's operations."""
+
+    def __init__(
+        self,
+        suites: Mapping[str, Suite],
+        workbench: Workbench,
+        log: EpisodeLog,
+        blobs: Path,
+        *,
+        max_episodes: int = 8192,
+        stop_s: float = 0.8,
+    ) -> None:
+        self.metrics = Metrics()
+        self.catalog = Catalog(suites)
+        self._workbench, self._log, self._blobs = workbench, log, BlobStore(blobs)
+        self._limits = _Limits(max_episodes=max_episodes, stop_s=stop_s)
+        self._owner = Owner()
+        self.table = EpisodeTable(self.catalog, workbench, log, self._owner, self.metrics, max_episodes=max_episodes)
+        self._stack = AsyncExitStack()
+        self._stopping = False
+        self._operations: dict[str, Callable[[Any], Awaitable[Answer]]] = {
+            "capabilities": self._capabilities,
+            "suites": self._suites,
+            "suite": self._suite,
+            "tasks": self._tasks,
+            "create": self._create,
+            "step": self._step,
+            "lease": self._lease,
+            "state": self._state,
+            "trajectory": self._trajectory,
+            "delete": self._delete,
+            "fork": self._fork,
+            "file_get": self._file_get,
+            "file_put": self._file_put,
+            "blob_get": self._blob_get,
+            "blob_put": self._blob_put,
+        }
+
+    @property
+    def ready(self) -> bool:
+        """True while episodes can be opened and stepped."""
+        return not self._stopping
+
+    async def __aenter__(self) -> Dispatcher:
+        await self._log.open()
+        self._stack.push_async_callback(self._log.close)
+        self._stack.push_async_callback(self._workbench.close)
+        await self._stack.enter_async_context(self._owner)
+        self._reaper = self._owner.start(self.table.reap())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End every episode within `stop_s`, then the sandboxes that are left, then the log."""
+        self.stop()
+        await self._reaper.cancel()
+        try:
+            async with asyncio.timeout(self._limits.stop_s / 2):
+                await self.table.close()
+        except TimeoutError:
+            _logger.warning("%d episodes were killed with their sandboxes", len(self.table))
+        await self._stack.__aexit__(kind, error, trace)
+
+    def stop(self) -> None:
+        """Refuse new work from now on; leaving the context ends what runs."""
+        self._stopping = True
+
+    async def dispatch(self, name: str, values: Any) -> Answer:
+        """Run one operation on the JSON values of its parameters.
+
+        Raises:
+            WireError: whatever went wrong; nothing else is raised but cancellation.
+        """
+        try:
+            operation = self._operations.get(name)
+            if operation is None:
+                raise WireError("unknown_op", 404, f"no operation named {name[:80]!r}{nearest(name, OPERATIONS)}")
+            return await operation(params.read(OPERATIONS[name], values))
+        except Exception as error:  # the boundary
+            raise self.refusal(error) from error
+
+    def refusal(self, error: BaseException) -> WireError:
+        """The error that the wire says for an exception, counted."""
+        refused = boundary(error)
+        self.metrics.count("errors", code=refused.code)
+        return refused
+
+    async def steps(self, values: Any) -> AsyncGenerator[bytes, None]:
+        """Play a batch: a line of JSON per step as it finishes, `late` ones at the deadline; late steps go on.
+
+        Raises:
+            WireError: the batch itself is not valid; errors of single steps are lines.
+        """
+        try:
+            batch = params.read(Batch, values)
+        except WireError as error:
+            raise self.refusal(error) from None
+        waiting = {asyncio.ensure_future(self._line(step)): step for step in batch.steps}
+        loop = asyncio.get_running_loop()
+        ends = None if batch.deadline_s is None else loop.time() + batch.deadline_s
+        try:
+            while waiting:
+                left = None if ends is None else max(0.0, ends - loop.time())
+                done, _ = await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    waiting.pop(task)
+                    yield task.result()
+                if not done:
+                    break
+            for step in waiting.values():
+                yield dumps({"episode": step.episode, "turn": step.turn, "late": True})
+        finally:
+            # Only the waiting for them ends: the steps themselves are owned by the hub.
+            for task in waiting:
+                task.cancel()
+
+    async def _line(self, step: StepOf) -> bytes:
+        try:
+            self._must_run()
+            return await self.table.step(step)
+        except Exception as error:  # the boundary
+            refused = self.refusal(error)
+            row = {"episode": step.episode, "turn": step.turn, "status": refused.status, "error": error_row(refused)}
+            return dumps(row)
+
+    def _must_run(self) -> None:
+        if self._stopping:
+            raise stopping()
+
+    async def _capabilities(self, asked: params.Nothing) -> Answer:
+        from agenthub import __version__
+
+        facts = {
+            "version": __version__,
+            "protocol": PROTOCOL,
+            "operations": sorted(OPERATIONS),
+            "isolation": self._workbench.isolation,
+            "sandboxes": self._workbench.capabilities(),
+            "max_episodes": self._limits.max_episodes,
+            "live_episodes": len(self.table),
+        }
+        return Answer(dumps(facts))
+
+    async def _suites(self, asked: params.Nothing) -> Answer:
+        return Answer(dumps(self.catalog.list()))
+
+    async def _suite(self, asked: params.SuiteRef) -> Answer:
+        return Answer(dumps(self.catalog.describe(asked.suite)))
+
+    async def _tasks(self, asked: params.TaskPage) -> Answer:
+        return Answer(dumps(self.catalog.page(asked)))
+
+    async def _create(self, asked: CreateEpisodes) -> Answer:
+        self._must_run()
+        return Answer(await self.table.create(asked), 201)
+
+    async def _step(self, asked: StepOf) -> Answer:
+        self._must_run()
+        return Answer(await self.table.step(asked))
+
+    async def _lease(self, asked: params.LeaseOf) -> Answer:
+        return Answer(await self.table.lease(asked.episode, asked.lease_s))
+
+    async def _state(self, asked: params.EpisodeRef) -> Answer:
+        return Answer(await self.table.state(asked.episode))
+
+    async def _trajectory(self, asked: params.EpisodeRef) -> Answer:
+        return Answer(await self.table.trajectory(asked.episode))
+
+    async def _delete(self, asked: params.EpisodeRef) -> Answer:
+        return Answer(await self.table.delete(asked.episode))
+
+    async def _fork(self, asked: params.ForkOf) -> Answer:
+        raise WireError("not_built", 501, "fork is not built yet")
+
+    async def _file_get(self, asked: params.FileRef) -> Answer:
+        return Answer(await self.table.using(asked.episode, lambda it: it.read_file(asked.path)), 200, OCTETS)
+
+    async def _file_put(self, asked: params.FilePut) -> Answer:
+        async def write(episode: Any) -> bytes:
+            await episode.write_file(asked.path, asked.data)
+            return dumps({"path": asked.path, "bytes": len(asked.data)})
+
+        return Answer(await self.table.using(asked.episode, write))
+
+    async def _blob_get(self, asked: params.BlobRef) -> Answer:
+        return Answer(await asyncio.to_thread(self._blobs.get, asked.sha256), 200, OCTETS)
+
+    async def _blob_put(self, asked: params.BlobPut) -> Answer:
+        await asyncio.to_thread(self._blobs.put, asked.sha256, asked.data)
+        return Answer(dumps({"sha256": asked.sha256, "bytes": len(asked.data)}), 201)

@@ -1,0 +1,114 @@
+"""One live episode as the hub keeps it: the episode, its lease, and the step in progress."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from agenthub.codec import encode, trajectory_hash
+from agenthub.episodes import Episode
+from agenthub.errors import WireError
+from agenthub.log import EpisodeEnd, StepRow
+from agenthub.records import Trajectory
+from agenthub.server.answers import dumps
+from agenthub.server.owner import Job
+from agenthub.wire import EpisodeOpened, EpisodeState
+
+__all__ = ["Live", "Pending", "end_row", "turn_conflict", "turn_order"]
+
+
+@dataclass(slots=True)
+class Pending:
+    """The step in progress, or one that was played and could not be logged yet."""
+
+    turn: int
+    hash: str
+    body: bytes
+    job: Job[bytes] | None = None
+    answer: bytes = b""
+    entries: Sequence[StepRow | EpisodeEnd] = ()
+    """What the step adds to the log; empty until it was played."""
+
+
+@dataclass(slots=True)
+class Live:
+    """An episode that has not ended, or whose end is not in the log yet."""
+
+    episode: Episode
+    lease_s: float
+    expires: float
+    """Time of the loop's clock."""
+    pending: Pending | None = None
+    ending: Job[bytes] | None = None
+    last: StepRow | None = None
+    """The last answered step; the earlier ones are in the log."""
+    files: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while the episode's sandboxes are in use: they serve one caller at a time."""
+
+    def renew(self, lease_s: float | None = None) -> float:
+        """Begin the lease anew; seconds until it runs out."""
+        self.lease_s = lease_s or self.lease_s
+        self.expires = asyncio.get_running_loop().time() + self.lease_s
+        return self.lease_s
+
+    @property
+    def lease_left_s(self) -> float:
+        """Seconds until the lease runs out; 0.0 once it has."""
+        return max(0.0, self.expires - asyncio.get_running_loop().time())
+
+    def opened(self, observation: dict[str, object]) -> EpisodeOpened:
+        """What the client is told of a new episode."""
+        episode = self.episode
+        public = episode.task.public()
+        info = {key: value for key, value in public.items() if key not in ("messages", "tools", "protocol")}
+        info["task"] = info.pop("id")
+        limits = encode(episode.limits)
+        info["limits"] = {name: limits[name] for name in ("max_turns", "max_tokens", "turn_seconds", "episode_seconds")}
+        return EpisodeOpened(
+            id=episode.id, member=episode.member, observation=observation, info=info, lease_expires_s=self.lease_s
+        )
+
+    def state(self) -> EpisodeState:
+        """Where the episode is now."""
+        end = self.episode.trajectory
+        return EpisodeState(
+            id=self.episode.id,
+            group=self.episode.group,
+            member=self.episode.member,
+            task=self.episode.task.key,
+            turn=self.episode.next_turn,
+            done=end is not None,
+            stop=None if end is None else end.stop.value,
+            outcome=None if end is None else end.outcome.value,
+            reward=None if end is None else end.reward,
+            lease_expires_s=0.0 if end else self.lease_left_s,
+        )
+
+
+def end_row(live: Live, end: Trajectory) -> EpisodeEnd:
+    """The log's entry for an episode that has ended."""
+    hashed = trajectory_hash(end)
+    return EpisodeEnd(
+        episode=live.episode.id,
+        state=dumps(dict(live.state())),
+        hash=hashed,
+        trajectory=dumps({"id": live.episode.id, "hash": hashed, "trajectory": encode(end)}),
+    )
+
+
+def turn_conflict(episode: str, turn: int) -> WireError:
+    """Another body was sent for a turn that was played, or is being played."""
+    return WireError(
+        "turn_conflict", 409, f"turn {turn} of episode {episode} was sent before with another body", {"turn": turn}
+    )
+
+
+def turn_order(episode: str, turn: int, expected: int) -> WireError:
+    """A turn that is not the next one."""
+    return WireError(
+        "turn_order",
+        409,
+        f"turn {turn} of episode {episode} is out of order: the next is {expected}",
+        {"turn": turn, "expected": expected},
+    )

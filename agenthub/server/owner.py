@@ -1,0 +1,105 @@
+"""Work that the hub owns: it goes on whatever becomes of the request that asked for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+from agenthub.errors import WireError
+from agenthub.server.answers import boundary
+
+__all__ = ["Job", "Owner", "stopping"]
+
+T = TypeVar("T")
+
+
+def stopping() -> WireError:
+    """The error of a hub that is going down."""
+    return WireError("stopping", 503, "the hub is stopping")
+
+
+class Owner:
+    """A task group of the server's; a client that vanishes cancels nothing in it."""
+
+    def __init__(self) -> None:
+        self._group = asyncio.TaskGroup()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    async def __aenter__(self) -> Owner:
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Cancel what still runs and wait for it."""
+        self._closed = True
+        for task in list(self._tasks):
+            task.cancel()
+        # Not the error of the body: everything is cancelled already, and a group would wrap that error in another.
+        await self._group.__aexit__(None, None, None)
+
+    def start(self, work: Coroutine[Any, Any, T]) -> Job[T]:
+        """Begin `work`; await the job's `join` for its result.
+
+        Raises:
+            WireError: 503 `stopping`: the owner is gone.
+        """
+        if self._closed:
+            work.close()
+            raise stopping()
+        job: Job[T] = Job()
+        job.task = self._group.create_task(job.run(work))
+        self._tasks.add(job.task)
+        job.task.add_done_callback(self._tasks.discard)
+        job.task.add_done_callback(lambda _: job.settle(work))
+        return job
+
+
+class Job(Generic[T]):
+    """One piece of owned work; any number of callers join it."""
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[None] | None = None
+        self._result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        # A result that nobody waits for any more is not worth a warning.
+        self._result.add_done_callback(lambda future: future.cancelled() or future.exception())
+
+    @property
+    def failed(self) -> bool:
+        """True once the work has ended with an error."""
+        return self._result.done() and self._result.exception() is not None
+
+    async def join(self) -> T:
+        """Wait for the result; the waiter's cancellation does not reach the work.
+
+        Raises:
+            WireError: what went wrong, or 503 `stopping` where the work was cancelled.
+        """
+        return await asyncio.shield(self._result)
+
+    async def cancel(self) -> None:
+        """Cancel the work and wait until it has ended."""
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.wait([self.task])
+
+    async def run(self, work: Coroutine[Any, Any, T]) -> None:
+        """The body of the job's task: never raises but for its own cancellation."""
+        try:
+            result = await work
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # the boundary: a bug in one request ends no other
+            self._result.set_exception(boundary(error))
+        else:
+            self._result.set_result(result)
+
+    def settle(self, work: Coroutine[Any, Any, T]) -> None:
+        """Close what a cancellation left: the work, where it never began, and the waiters."""
+        work.close()
+        if not self._result.done():
+            self._result.set_exception(stopping())

@@ -1,0 +1,136 @@
+"""The life of a hub process: start, say so, serve, stop.
+
+SIGINT, SIGTERM, and with `exit_with_parent` the end of the parent process, stop it in order: no new requests, every
+episode ended, every box killed, the log closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from aiohttp import web
+
+from agenthub.episodes import Workbench
+from agenthub.errors import HostFault, UserError
+from agenthub.log import EpisodeLog
+from agenthub.server.app import make_app
+from agenthub.server.config import AUTO_TOKEN, TOKEN_VARIABLE, ServeConfig
+from agenthub.server.dispatcher import Dispatcher
+from agenthub.server.guard import is_loopback
+from agenthub.suites.load import load_suites
+
+__all__ = ["running", "serve"]
+
+_PARENT_POLL_S = 0.5
+
+
+async def serve(config: ServeConfig) -> None:
+    """Serve until told to stop.
+
+    Raises:
+        UserError: no token beyond loopback, an unreadable suite, a port or log that is in use.
+        HostFault: the log cannot be written.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    watch = loop.create_task(_watch_parent(os.getppid(), stop)) if config.exit_with_parent else None
+    try:
+        async with running(config) as url:
+            _announce(config, url)
+            await stop.wait()
+    finally:
+        if watch is not None:
+            watch.cancel()
+            await asyncio.wait([watch])
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+@asynccontextmanager
+async def running(config: ServeConfig) -> AsyncIterator[str]:
+    """A hub that serves inside the context; gives its URL. Raises as `serve` does."""
+    token = _token(config)
+    suites = load_suites(list(config.tasks))
+    dispatcher = Dispatcher(
+        suites,
+        Workbench(config.isolation),
+        EpisodeLog(config.log),
+        config.log.with_name(f"{config.log.name}.blobs"),
+        max_episodes=config.max_episodes,
+        stop_s=config.stop_s,
+    )
+    async with dispatcher:
+        app = make_app(dispatcher, token=token, max_body=config.max_body_mb << 20)
+        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.1)
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, config.host, config.port, backlog=1024)
+            try:
+                await site.start()
+            except OSError as error:
+                raise UserError(f"cannot listen on {config.host}:{config.port}: {error.strerror}") from error
+            port = runner.addresses[0][1]
+            host = f"[{config.host}]" if ":" in config.host else config.host
+            url = f"http://{host}:{port}"
+            _tell(f"agenthub serving on {url} ({len(suites)} suites, isolation {config.isolation})")
+            yield url
+        finally:
+            dispatcher.stop()
+            await runner.cleanup()
+
+
+def _token(config: ServeConfig) -> str | None:
+    if config.token == AUTO_TOKEN:
+        made = secrets.token_urlsafe(32)
+        _tell(f"token (shown once): {made}")
+        return made
+    if config.token is None and not is_loopback(config.host):
+        raise UserError(
+            f"host {config.host} is reachable from other machines: set {TOKEN_VARIABLE}, "
+            "give --token-file, or let --token auto make one"
+        )
+    return config.token
+
+
+def _announce(config: ServeConfig, url: str) -> None:
+    """Tell who started this process where it serves."""
+    port = int(url.rsplit(":", 1)[1])
+    line = json.dumps({"url": url, "port": port, "pid": os.getpid()}) + "\n"
+    try:
+        if config.ready_fd is not None:
+            with os.fdopen(config.ready_fd, "w") as ready:
+                ready.write(line)
+        if config.ready_file is not None:
+            _write_whole(config.ready_file, line)
+    except OSError as error:
+        raise HostFault(f"cannot tell that the hub is ready: {error}") from error
+
+
+def _write_whole(path: Path, text: str) -> None:
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    draft.write_text(text)
+    os.replace(draft, path)
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+async def _watch_parent(parent: int, stop: asyncio.Event) -> None:
+    """Set `stop` when the parent process ends, however it ends.
+
+    PR_SET_PDEATHSIG would fire at the end of the thread that started us, which a trainer may well outlive.
+    """
+    while os.getppid() == parent:
+        await asyncio.sleep(_PARENT_POLL_S)
+    stop.set()

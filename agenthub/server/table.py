@@ -1,0 +1,365 @@
+"""The live episodes of a hub: opening, stepping, leases and ends, each request exactly once.
+
+Owns idempotence. A step is known by its turn and the hash of its body, an opening by its request id and the hash of its
+body; what was answered is in the log, and leaves after its commit. An episode leaves this table when its end is in the
+log: from then on every answer about it comes from there, as it does after a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from agenthub.episodes import Episode, Workbench
+from agenthub.errors import AgenthubError, WireError
+from agenthub.log import EpisodeLog, EpisodeRow, RequestRow, StepRow
+from agenthub.records import Trajectory
+from agenthub.server.answers import digest, dumps
+from agenthub.server.catalog import Catalog
+from agenthub.server.live import Live, Pending, end_row, turn_conflict, turn_order
+from agenthub.server.metrics import Metrics
+from agenthub.server.owner import Job, Owner
+from agenthub.server.params import canonical_json
+from agenthub.wire import CreateEpisodes, EpisodesCreated, StepDone, StepOf
+
+__all__ = ["EpisodeTable"]
+
+_logger = logging.getLogger("agenthub.server")
+_OPENING_AT_ONCE = 64
+_REAP_EVERY_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """A request that opens episodes now."""
+
+    hash: str
+    job: Job[bytes]
+
+
+class EpisodeTable:
+    """Live episodes by id."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        workbench: Workbench,
+        log: EpisodeLog,
+        owner: Owner,
+        metrics: Metrics,
+        *,
+        max_episodes: int,
+    ) -> None:
+        self._catalog, self._workbench, self._log = catalog, workbench, log
+        self._owner, self._metrics, self._max_episodes = owner, metrics, max_episodes
+        self._live: dict[str, Live] = {}
+        self._openings: dict[str, _Opening] = {}
+        self._opening = 0
+        self._gate = asyncio.Semaphore(_OPENING_AT_ONCE)
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    async def create(self, request: CreateEpisodes) -> bytes:
+        """Open episodes; the same request id again gives the same answer.
+
+        Raises:
+            WireError: 404 unknown suite or task, 409 `request_conflict`, 422 the task cannot be had here, 429
+                `too_many_episodes`, 503 `infra_fault`. Nothing is left open in any case.
+        """
+        hashed = digest(canonical_json(request))
+        opening = self._openings.get(request.request_id)
+        if opening is None:
+            opening = _Opening(hashed, self._owner.start(self._create(request, hashed)))
+            self._openings[request.request_id] = opening
+        elif opening.hash != hashed:
+            raise _request_conflict(request.request_id)
+        return await opening.job.join()
+
+    async def _create(self, request: CreateEpisodes, hashed: str) -> bytes:
+        try:
+            known = await self._log.request(request.request_id)
+            if known is not None:
+                if known.hash != hashed:
+                    raise _request_conflict(request.request_id)
+                return known.answer
+            return await self._open_group(request, hashed)
+        finally:
+            self._openings.pop(request.request_id, None)
+
+    async def _open_group(self, request: CreateEpisodes, hashed: str) -> bytes:
+        if len(self._live) + self._opening + request.count > self._max_episodes:
+            raise WireError(
+                "too_many_episodes", 429, f"this hub holds at most {self._max_episodes} live episodes", {"retry_s": 1}
+            )
+        if request.task is not None:
+            task = self._catalog.task(request.suite, request.task)
+        else:
+            task = self._catalog.draw(request.suite, request.split, request.seed or 0)
+        if request.task is not None and request.split not in (None, task.split):
+            raise WireError("invalid", 422, f"split: task {task.key!r} is of split {task.split!r}")
+        group = request.group or secrets.token_hex(8)
+        made = [
+            Live(
+                episode=Episode(
+                    task,
+                    self._workbench,
+                    id=f"ep-{secrets.token_hex(12)}",
+                    group=group,
+                    member=request.first_member + position,
+                    limits=request.limits,
+                ),
+                lease_s=request.lease_s,
+                expires=0.0,
+            )
+            for position in range(request.count)
+        ]
+        self._opening += request.count
+        try:
+            observations = await self._open_all(made)
+            opened = [live.opened(shown) for live, shown in zip(made, observations, strict=True)]
+            answer = dumps(EpisodesCreated(group=group, episodes=opened).model_dump())
+            now = time.time()
+            rows = [
+                EpisodeRow(id=live.episode.id, task=task.key, group=group, member=live.episode.member, opened=now)
+                for live in made
+            ]
+            await self._log.append(*rows, RequestRow(id=request.request_id, hash=hashed, answer=answer))
+        except BaseException:
+            await asyncio.shield(asyncio.gather(*(live.episode.cancel() for live in made)))
+            raise
+        finally:
+            self._opening -= request.count
+        for live in made:
+            live.renew()
+            self._live[live.episode.id] = live
+        self._metrics.count("episodes_opened", request.count)
+        return answer
+
+    async def _open_all(self, made: list[Live]) -> list[dict[str, object]]:
+        async def one(live: Live) -> dict[str, object]:
+            async with self._gate:
+                return await live.episode.open()
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(live)) for live in made]
+        except BaseExceptionGroup as several:
+            raise several.exceptions[0] from None
+        return [task.result() for task in tasks]
+
+    async def step(self, request: StepOf) -> bytes:
+        """Play one turn; the same turn and body again gives the same answer, and joins one in progress.
+
+        Raises:
+            WireError: 404, 409 `turn_conflict` or `turn_order`, 410 `episode_done` or `episode_lost`, 422 for facts
+                about tokens that do not fit, 503 `infra_fault` where the answer could not be logged: send it again.
+        """
+        body = canonical_json(request)
+        hashed = digest(body)
+        live = self._live.get(request.episode)
+        if live is None:
+            return await self._step_of_ended(request, hashed)
+        live.renew()
+        pending = live.pending
+        if pending is not None and pending.turn == request.turn:
+            if pending.hash != hashed:
+                raise turn_conflict(request.episode, request.turn)
+            if pending.job is not None and pending.job.failed:
+                pending.job = self._owner.start(self._play(live, pending, request))
+        elif request.turn < live.episode.next_turn and (pending is None or request.turn < pending.turn):
+            return await self._answered(live, request, hashed)
+        elif live.ending is not None or live.episode.done:
+            raise _done(request.episode)
+        elif pending is not None or request.turn != live.episode.next_turn:
+            raise turn_order(request.episode, request.turn, pending.turn if pending else live.episode.next_turn)
+        else:
+            pending = live.pending = Pending(request.turn, hashed, body)
+            pending.job = self._owner.start(self._play(live, pending, request))
+        assert pending.job is not None  # set above, before any await
+        return await pending.job.join()
+
+    async def _play(self, live: Live, pending: Pending, request: StepOf) -> bytes:
+        """Play the pending step, unless only its logging failed, and log it."""
+        if not pending.entries:
+            try:
+                async with live.files:
+                    done = await live.episode.step(
+                        request.action, timeout_s=request.timeout_s, generation=request.generation
+                    )
+                self._played(live, pending, done)
+            except WireError:
+                live.pending = None
+                raise
+            except Exception:
+                # A bug in the middle of a turn: what the episode holds now is not known, so it ends here.
+                live.pending = None
+                live.ending = live.ending or self._owner.start(self._end(live))
+                raise
+        await self._log.append(*pending.entries)
+        live.pending = None
+        live.last = next(row for row in pending.entries if isinstance(row, StepRow))
+        live.renew()
+        self._metrics.count("steps")
+        if live.episode.trajectory is not None:
+            self._forget(live, live.episode.trajectory)
+        return pending.answer
+
+    def _played(self, live: Live, pending: Pending, done: StepDone) -> None:
+        row = dict(done) | {"episode": live.episode.id}
+        end = live.episode.trajectory
+        ended = [] if end is None else [end_row(live, end)]
+        if ended:
+            row["info"] = {**done.info, "hash": ended[0].hash}
+        pending.answer = dumps(row)
+        step = StepRow(
+            episode=live.episode.id, turn=pending.turn, hash=pending.hash, body=pending.body, answer=pending.answer
+        )
+        pending.entries = [step, *ended]
+
+    async def _answered(self, live: Live, request: StepOf, hashed: str) -> bytes:
+        last = live.last
+        if last is None or last.turn != request.turn:
+            last = await self._log.step(request.episode, request.turn)
+        if last is None or last.hash != hashed:
+            raise turn_conflict(request.episode, request.turn)
+        return last.answer
+
+    async def _step_of_ended(self, request: StepOf, hashed: str) -> bytes:
+        row = await self._row(request.episode)
+        answered = await self._log.step(request.episode, request.turn)
+        if answered is not None:
+            if answered.hash != hashed:
+                raise turn_conflict(request.episode, request.turn)
+            return answered.answer
+        raise _done(request.episode) if row.state is not None else _lost(request.episode)
+
+    async def lease(self, id: str, lease_s: float) -> bytes:
+        """Begin an episode's lease anew. Raises WireError 404, 410."""
+        live = self._live.get(id)
+        if live is None or live.ending is not None:
+            row = await self._row(id)
+            raise _done(id) if row.state is not None or live is not None else _lost(id)
+        return dumps({"episode": id, "lease_expires_s": live.renew(lease_s)})
+
+    async def state(self, id: str) -> bytes:
+        """`wire.EpisodeState`, from the log where the episode has ended. Raises WireError 404, 410 `episode_lost`."""
+        live = self._live.get(id)
+        if live is not None:
+            return dumps(dict(live.state()))
+        row = await self._row(id)
+        if row.state is None:
+            raise _lost(id)
+        return row.state
+
+    async def trajectory(self, id: str) -> bytes:
+        """`{"id", "hash", "trajectory"}` of a finished episode.
+
+        Raises:
+            WireError: 404, 409 `episode_running`, 410 `episode_lost`.
+        """
+        live = self._live.get(id)
+        if live is not None and live.pending is None and live.ending is None:
+            raise WireError(
+                "episode_running", 409, f"episode {id} has not ended: its next turn is {live.episode.next_turn}"
+            )
+        found = await self._log.trajectory(id)
+        if found is None:
+            row = await self._row(id)
+            raise WireError("episode_running", 409, f"episode {row.id} has not ended") if live else _lost(id)
+        return found
+
+    async def delete(self, id: str) -> bytes:
+        """End an episode and give its last state; one that has ended gives the same. Raises WireError 404, 410."""
+        live = self._live.get(id)
+        if live is None:
+            return await self.state(id)
+        if live.ending is None or live.ending.failed:
+            live.ending = self._owner.start(self._end(live))
+        return await live.ending.join()
+
+    async def _end(self, live: Live) -> bytes:
+        """Cancel the episode (and the step in progress, unless it was played), log its end and forget it."""
+        pending = live.pending
+        if pending is not None and pending.job is not None and not pending.entries:
+            await pending.job.cancel()
+            live.pending = pending = None
+        elif pending is not None and pending.job is not None and not pending.job.failed:
+            await asyncio.wait([pending.job.task] if pending.job.task else [])
+        if live.episode.id not in self._live:
+            return await self.state(live.episode.id)
+        end = await live.episode.cancel()
+        rows = live.pending.entries if live.pending else ()
+        rows = [row for row in rows if isinstance(row, StepRow)]
+        ended = end_row(live, end)
+        await self._log.append(*rows, ended)
+        self._forget(live, end)
+        return ended.state
+
+    async def using(self, id: str, use: Callable[[Episode], Awaitable[bytes]]) -> bytes:
+        """Use an episode's sandboxes between its steps.
+
+        Raises:
+            WireError: 404, 410, or what `use` raised.
+        """
+        live = self._live.get(id)
+        if live is None or live.ending is not None:
+            row = await self._row(id)
+            raise _done(id) if row.state is not None or live is not None else _lost(id)
+        live.renew()
+
+        async def alone() -> bytes:
+            async with live.files:
+                if live.episode.done:
+                    raise _done(id)
+                return await use(live.episode)
+
+        return await self._owner.start(alone()).join()
+
+    async def reap(self) -> None:
+        """End episodes whose lease has run out, until cancelled; one in the middle of a step is left to finish it."""
+        while True:
+            await asyncio.sleep(_REAP_EVERY_S)
+            now = asyncio.get_running_loop().time()
+            late = [live for live in self._live.values() if live.expires < now and not _busy(live)]
+            for live in late:
+                self._metrics.count("episodes_reaped")
+                live.ending = self._owner.start(self._end(live))
+
+    async def close(self) -> None:
+        """End every episode. The caller bounds the time."""
+        results = await asyncio.gather(*(self.delete(id) for id in list(self._live)), return_exceptions=True)
+        failed = [result for result in results if isinstance(result, AgenthubError)]
+        if failed:
+            _logger.warning("%d episodes could not be ended in order: %s", len(failed), failed[0])
+
+    def _forget(self, live: Live, end: Trajectory) -> None:
+        self._live.pop(live.episode.id, None)
+        self._metrics.count("episodes", outcome=end.outcome.value, stop=end.stop.value)
+
+    async def _row(self, id: str) -> EpisodeRow:
+        row = await self._log.episode(id)
+        if row is None:
+            raise WireError("unknown_episode", 404, f"no episode has the id {id[:80]!r}")
+        return row
+
+
+def _busy(live: Live) -> bool:
+    stepping = live.pending is not None and live.pending.job is not None and not live.pending.job.failed
+    return stepping or (live.ending is not None and not live.ending.failed)
+
+
+def _done(id: str) -> WireError:
+    return WireError("episode_done", 410, f"episode {id} has ended; its trajectory can still be read")
+
+
+def _lost(id: str) -> WireError:
+    return WireError("episode_lost", 410, f"the hub that ran episode {id} was killed; play the member again")
+
+
+def _request_conflict(request_id: str) -> WireError:
+    return WireError("request_conflict", 409, f"request id {request_id!r} was used before with another body")

@@ -1,0 +1,98 @@
+"""The client against a real hub: episodes, retries, leases, batches, the blocking face."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from agenthub.client import BatchStep, BlockingHub, Hub
+from agenthub.codec import trajectory_hash
+from agenthub.errors import HostFault, HubUnreachable, UserError, WireError
+from agenthub.records import Outcome, Stop
+from agenthub.wire import Action, CallIn, StepDone
+from tests.server.harness import hub
+
+
+def call(code: str) -> Action:
+    return Action(text=None, calls=[CallIn(tool="python", arguments={"code": code}, id=None)])
+
+
+def answer(text: str) -> Action:
+    return Action(text=None, calls=None, answer=text)
+
+
+async def test_an_episode_is_played_and_its_record_read_back(tmp_path: Path) -> None:
+    async with hub(tmp_path) as served, Hub(served.url) as client:
+        (episode,) = await client.create("fakes", "t0", group="g")
+        assert episode.observation["messages"][0]["content"] == "?"
+        assert episode.info["limits"]["max_turns"] == 4
+        first = await episode.step(call("a"))
+        assert first.observation["observations"][0]["parts"][0]["text"] == "a#1"
+        last = await episode.step(answer("42"))
+        assert (last.reward, last.terminated, episode.done) == (1.0, True, True)
+        record = await episode.trajectory()
+        assert (record.stop, record.outcome, record.group) == (Stop.ANSWERED, Outcome.OK, "g")
+        assert last.info["hash"] == trajectory_hash(record)
+        assert (await episode.state()).reward == 1.0
+
+
+async def test_many_episodes_share_one_connection(tmp_path: Path) -> None:
+    async with hub(tmp_path) as served, Hub(served.url) as client:
+        handles = await client.create("fakes", "t1", count=20)
+        done = await asyncio.gather(*(handle.step(call(str(i))) for i, handle in enumerate(handles)))
+        assert [row.observation["observations"][0]["parts"][0]["text"] for row in done] == [f"{i}#1" for i in range(20)]
+        assert [handle.member for handle in handles] == list(range(20))
+        await asyncio.gather(*(handle.close() for handle in handles))
+        assert len(served.dispatcher.table) == 0
+
+
+async def test_a_batch_answers_in_order_and_an_error_stays_with_its_step(tmp_path: Path) -> None:
+    async with hub(tmp_path) as served, Hub(served.url) as client:
+        one, two, three = await client.create("fakes", "t1", count=3)
+        await two.step(answer("42"))
+        results = await client.steps([BatchStep(episode=it, action=call("x")) for it in (one, two, three)])
+        assert isinstance(results[0], StepDone) and isinstance(results[2], StepDone)
+        assert isinstance(results[1], WireError) and results[1].status in (409, 410)
+        assert (one.next_turn, three.next_turn) == (1, 1)
+
+
+async def test_faults_of_the_hub_and_refusals_are_different_errors(tmp_path: Path) -> None:
+    async with hub(tmp_path) as served, Hub(served.url) as client:
+        with pytest.raises(HostFault, match="no box"):
+            await client.create("fakes", "broken", count=4)
+        with pytest.raises(WireError, match="did you mean 'fakes'"):
+            await client.create("fake", "t0")
+        with pytest.raises(UserError, match="finite"):
+            (episode,) = await client.create("fakes", "t0")
+            bad = CallIn(tool="python", arguments={"code": float("nan")}, id=None)
+            await episode.step(Action(text=None, calls=[bad]))
+
+
+async def test_no_hub_is_said_after_the_budget() -> None:
+    async with Hub("http://127.0.0.1:9", retry_s=0.3) as client:
+        with pytest.raises(HubUnreachable, match=r"0\.3 s"):
+            await client.suites()
+
+
+def test_the_blocking_face_plays_an_episode(tmp_path: Path) -> None:
+    loop_is_up = asyncio.new_event_loop()
+    import threading
+
+    thread = threading.Thread(target=loop_is_up.run_forever)
+    thread.start()
+    context = hub(tmp_path)
+    served = asyncio.run_coroutine_threadsafe(context.__aenter__(), loop_is_up).result()
+    try:
+        with BlockingHub(served.url) as client:
+            assert client.suites()[0]["splits"] == {"train": 5, "test": 1}
+            (episode,) = client.create("fakes", seed=3, split="test")
+            assert episode.info["task"] == "held"
+            assert episode.step(answer("41")).reward == 0.0
+            assert episode.trajectory().reward == 0.0
+    finally:
+        asyncio.run_coroutine_threadsafe(context.__aexit__(None, None, None), loop_is_up).result()
+        loop_is_up.call_soon_threadsafe(loop_is_up.stop)
+        thread.join()
+        loop_is_up.close()

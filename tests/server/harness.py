@@ -1,0 +1,80 @@
+"""A hub in this process on a port of its own, with suites of fake sandboxes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from agenthub.episodes import Workbench
+from agenthub.log import EpisodeLog
+from agenthub.records import frozen
+from agenthub.sandbox import SandboxSpec
+from agenthub.server.app import make_app
+from agenthub.server.dispatcher import Dispatcher
+from agenthub.suites.task import Suite, TaskLimits, ToolUse
+from tests.fakes import FakeFactory, fake_task
+
+__all__ = ["CALL", "RunningHub", "hub", "suites", "winning"]
+
+CALL = {"calls": [{"tool": "python", "arguments": {"code": "1+1"}}]}
+MAX_BODY = 1 << 20
+
+
+def winning() -> dict[str, Any]:
+    """The action that ends an episode with reward 1."""
+    return {"answer": "42"}
+
+
+def suites() -> dict[str, Suite]:
+    """A suite that works, with a task whose sandbox cannot be started."""
+    broken = ToolUse(name="python", uses="fake", spec=SandboxSpec(image="broken"))
+    tasks = (
+        *(fake_task(id=f"t{i}") for i in range(3)),
+        fake_task(id="held", split="test"),
+        fake_task(id="broken", tools=(broken,)),
+        fake_task(id="long", limits=TaskLimits(max_turns=10_000)),
+    )
+    suite = Suite(
+        name="fakes",
+        version="1",
+        description="Echoes.",
+        license="CC0-1.0",
+        path="fakes.yaml",
+        tasks=tasks,
+        splits=("train", "test"),
+        x=frozen(),
+    )
+    return {"fakes": suite}
+
+
+@dataclass(frozen=True)
+class RunningHub:
+    """A hub that serves."""
+
+    url: str
+    dispatcher: Dispatcher
+    log: EpisodeLog
+
+
+@asynccontextmanager
+async def hub(folder: Path, *, token: str | None = None, max_episodes: int = 64) -> AsyncIterator[RunningHub]:
+    """Serve inside the context; every box of its episodes is closed after it."""
+    FakeFactory.made.clear()
+    log = EpisodeLog(folder / "log.sqlite")
+    async with Dispatcher(suites(), Workbench(), log, folder / "blobs", max_episodes=max_episodes) as dispatcher:
+        runner = web.AppRunner(
+            make_app(dispatcher, token=token, max_body=MAX_BODY), access_log=None, shutdown_timeout=0.1
+        )
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            yield RunningHub(f"http://127.0.0.1:{runner.addresses[0][1]}", dispatcher, log)
+        finally:
+            dispatcher.stop()
+            await runner.cleanup()
+    assert all(box.closed for box in FakeFactory.made), "a box was left open"
