@@ -21,6 +21,8 @@ from agenthub.rewards.score import Score
 
 __all__ = ["generate", "plain_expression", "score"]
 
+NEEDS = ("reasoning_gym",)
+"""Packages without which a suite that uses this generator is listed as unavailable."""
 MAX_CHARS = 20_000
 MAX_EXPONENT = 64
 _EVALUATES = re.compile(r"(?<![\w.])(?:eval|exec)\(|\bparse_expr\(|\bsympify\(")

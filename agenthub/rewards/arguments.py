@@ -1,4 +1,4 @@
-"""Checks with typed arguments: the model of a check's `args` beside its body, so that loading refuses what cannot fit."""
+"""Checks with typed arguments: the model of `args` beside the body, so that loading refuses what cannot fit."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from agenthub.config import ConfigModel
 from agenthub.errors import TaskBroken
 from agenthub.rewards.score import Context, Score
+from agenthub.suites.task import Task
 
 __all__ = ["TypedCheck", "check"]
 
@@ -24,6 +25,8 @@ class TypedCheck(Generic[A]):
     model: type[A]
     """What `args` must fit."""
     body: Callable[[Context, A], Awaitable[Score]]
+    inspect: Callable[[Task, A], None]
+    """Raises TaskBroken where the task cannot be graded with these arguments; runs when the suite is loaded."""
 
     async def __call__(self, context: Context, args: Mapping[str, Any]) -> Score:
         """Run the check.
@@ -41,6 +44,8 @@ class TypedCheck(Generic[A]):
         return await self.body(context, typed)
 
 
-def check(model: type[A]) -> Callable[[Callable[[Context, A], Awaitable[Score]]], TypedCheck[A]]:
+def check(
+    model: type[A], inspect: Callable[[Task, A], None] = lambda task, args: None
+) -> Callable[[Callable[[Context, A], Awaitable[Score]]], TypedCheck[A]]:
     """Make a check of a body that takes `model`."""
-    return lambda body: TypedCheck(model, body)
+    return lambda body: TypedCheck(model, body, inspect)

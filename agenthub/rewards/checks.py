@@ -13,6 +13,7 @@ from agenthub.errors import TaskBroken
 from agenthub.rewards.answers import accepted, number, same_text
 from agenthub.rewards.arguments import check
 from agenthub.rewards.score import Context, Score
+from agenthub.suites.task import Task
 
 __all__ = ["exact", "numeric", "reasoning_gym", "regex"]
 
@@ -64,7 +65,19 @@ class ReasoningGymArgs(ConfigModel):
     index: int
 
 
-@check(ExactArgs)
+def _has_target(task: Task, args: ExactArgs) -> None:
+    del args
+    accepted(task)
+
+
+def _has_number(task: Task, args: NumericArgs) -> None:
+    del args
+    for value in accepted(task):
+        if number(value) is None:
+            raise TaskBroken(f"{task.place or task.key}: check numeric: the target is no number")
+
+
+@check(ExactArgs, _has_target)
 async def exact(context: Context, args: ExactArgs) -> Score:
     """1 where the answer is an accepted one, letter for letter but for white space."""
     if context.answer is None:
@@ -73,12 +86,10 @@ async def exact(context: Context, args: ExactArgs) -> Score:
     return Score(value=float(found), reason="" if found else "the answer is another one")
 
 
-@check(NumericArgs)
+@check(NumericArgs, _has_number)
 async def numeric(context: Context, args: NumericArgs) -> Score:
     """1 where the answer is one number, and nothing but one, within tolerance of an accepted one."""
-    expected = [number(value) for value in accepted(context.task)]
-    if any(value is None for value in expected):
-        raise TaskBroken(f"{context.task.place or context.task.key}: check numeric: the target is no number")
+    _has_number(context.task, args)
     if context.answer is None:
         return NO_ANSWER
     given = number(context.answer)
@@ -86,7 +97,7 @@ async def numeric(context: Context, args: NumericArgs) -> Score:
         return Score(value=0.0, reason="the answer is not a number")
     # Floats become their shortest decimal, so that a tolerance of 0.01 is a hundredth.
     absolute, relative = number(args.abs) or 0, number(args.rel) or 0
-    for value in expected:
+    for value in map(number, accepted(context.task)):
         if value is not None and abs(given - value) <= max(absolute, relative * abs(value)):
             return Score(value=1.0)
     return Score(value=0.0, reason="the answer is another number")

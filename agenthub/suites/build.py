@@ -1,0 +1,223 @@
+"""One task: what was written for it, over the suite's defaults, as the record that the hub plays."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from agenthub.config import Document, validate
+from agenthub.errors import ConfigError, TaskBroken, UserError, nearest
+from agenthub.isolation import Limits
+from agenthub.records import Message, frozen
+from agenthub.registry import registry
+from agenthub.rewards.arguments import TypedCheck
+from agenthub.sandbox import SandboxSpec, ToolSpec
+from agenthub.suites.schema import LimitsIn, PromptIn, SandboxIn, TaskIn, bytes_of
+from agenthub.suites.task import Check, Task, TaskLimits, ToolUse, TurnCheck, Verifier
+
+__all__ = ["build_task", "merged"]
+
+Place = Callable[[tuple[str | int, ...]], str]
+
+
+def merged(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """`given` over `defaults`: mappings are merged key by key, everything else is replaced."""
+    result = dict(defaults)
+    for key, value in given.items():
+        below = result.get(key)
+        result[key] = merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return result
+
+
+def build_task(document: Document, *, suite: str, split: str, source: str = "") -> Task:
+    """The task of a document that holds its keys with the defaults merged in.
+
+    Args:
+        split: where the task names none.
+        source: the row that it comes from, put behind every place.
+
+    Raises:
+        ConfigError: keys that do not fit, names that no registry has, limits that contradict, no user message, no
+            check, a target that its checks cannot use.
+    """
+    given = validate(document, TaskIn)
+
+    def place(loc: tuple[str | int, ...]) -> str:
+        return f"{document.place(loc)} ({source})" if source else document.place(loc)
+
+    if given.id is None:
+        raise ConfigError(place(()), "id is missing")
+    tools = _tools(given, place)
+    protocol = given.protocol or ("fence_strict" if tools else "boxed")
+    _known("protocol", protocol, place(("protocol",)), "protocol")
+    task = Task(
+        id=given.id,
+        suite=suite,
+        split=given.split or split,
+        messages=_messages(given.prompt, protocol, tools, place),
+        protocol=protocol,
+        tools=tools,
+        verifier=_verifier(given, place),
+        limits=_limits(given.limits, place),
+        on_no_call=given.on_no_call,
+        turn_checks=_turn_checks(given, place),
+        target=tuple(given.target.answers) or given.target.answer,
+        solution=given.solution.turns,
+        require=given.sandbox.require,
+        deterministic=given.deterministic,
+        metadata=frozen(given.metadata),
+        x=frozen(given.x),
+        origin=frozen(given.origin),
+        place=place(()),
+    )
+    _inspect(task, place)
+    return task
+
+
+def _known(kind: str, name: str, place: str, key: str) -> None:
+    names = registry(kind).names()
+    if name not in names:
+        near = nearest(name, names)
+        tail = near if near.startswith("; did") else ""
+        raise ConfigError(place, f"{key} is {name!r}; expected one of {', '.join(names)}{tail}")
+
+
+def _tools(given: TaskIn, place: Place) -> tuple[ToolUse, ...]:
+    spec = _spec(given, place)
+    uses: dict[str, ToolUse] = {}
+    for index, tool in enumerate(given.tools):
+        where = place(("tools", index))
+        _known("sandbox", tool.uses, where, f"tools[{index}].uses")
+        name = tool.name or tool.uses
+        if name in uses:
+            raise ConfigError(where, f"two tools are named {name!r}; give one of them another name")
+        _tool_specs((tool.uses, tool.tool), where)
+        uses[name] = ToolUse(name=name, uses=tool.uses, tool=tool.tool, spec=replace(spec, params=frozen(tool.config)))
+    return tuple(uses.values())
+
+
+def _spec(given: TaskIn, place: Place) -> SandboxSpec:
+    sandbox = given.sandbox
+    if sandbox.isolation is not None:
+        _known("isolation", sandbox.isolation, place(("sandbox", "isolation")), "sandbox.isolation")
+    files: dict[str, bytes] = {}
+    for index, file in enumerate(given.files):
+        where = place(("files", index))
+        if file.path in files:
+            raise ConfigError(where, f"two files have the path {file.path!r}")
+        try:
+            files[file.path] = (
+                (file.content or "").encode() if file.b64 is None else base64.b64decode(file.b64, validate=True)
+            )
+        except binascii.Error as error:
+            raise ConfigError(where, f"files[{index}].b64 is not base64: {error}") from error
+    spec = SandboxSpec(limits=_box_limits(sandbox), files=frozen(files))
+    image, isolation = sandbox.image or spec.image, sandbox.isolation or spec.isolation
+    return replace(spec, image=image, isolation=isolation)
+
+
+def _box_limits(sandbox: SandboxIn) -> Limits:
+    given = sandbox.resources
+    values: dict[str, Any] = {
+        "cpus": given.cpus,
+        "pids": given.pids,
+        "files": given.inodes,
+        "open_files": given.nofile,
+        "memory_mb": given.memory and max(1, bytes_of(given.memory) >> 20),
+        "disk_mb": given.disk and max(1, bytes_of(given.disk) >> 20),
+        "output_bytes": given.output and bytes_of(given.output),
+    }
+    return Limits(**{key: value for key, value in values.items() if value is not None})
+
+
+@functools.lru_cache(maxsize=256)
+def _tool_specs(tool: tuple[str, str], place: str = "") -> ToolSpec:
+    """The sandbox's tool, by kind and name; an empty name is its first."""
+    kind, name = tool
+    known: dict[str, ToolSpec] = {spec.name: spec for spec in registry("sandbox").load(kind, place).tools}
+    if name and name not in known:
+        raise ConfigError(place, f"sandbox {kind!r} has no tool {name!r}{nearest(name, known)}")
+    return known[name] if name else next(iter(known.values()))
+
+
+@functools.lru_cache(maxsize=256)
+def _instructions(protocol: str, tools: tuple[tuple[str, str, str], ...]) -> str:
+    """What a system prompt says of the syntax; `tools` are (name, sandbox kind, sandbox's tool)."""
+    specs = [replace(_tool_specs((uses, tool)), name=name) for name, uses, tool in tools]
+    text: str = registry("protocol").load(protocol)().instructions(specs)
+    return text
+
+
+def _messages(prompt: PromptIn, protocol: str, tools: Sequence[ToolUse], place: Place) -> tuple[Message, ...]:
+    said = [Message(role=message.role, content=message.content) for message in prompt.messages]
+    if prompt.user is not None:
+        said.append(Message(role="user", content=prompt.user))
+    if not any(message.role == "user" for message in said):
+        raise ConfigError(place(("prompt",)), "prompt has no user message; give user or messages")
+    system = prompt.system
+    if system is None and not any(message.role == "system" for message in said):
+        system = _instructions(protocol, tuple((tool.name, tool.uses, tool.tool) for tool in tools))
+    return (Message(role="system", content=system), *said) if system else tuple(said)
+
+
+def _limits(given: LimitsIn, place: Place) -> TaskLimits:
+    limits = replace(TaskLimits(), **given.model_dump(exclude_none=True))
+    if given.turn_seconds is None:
+        # A short episode has short turns, without every suite having to say so.
+        limits = replace(limits, turn_seconds=min(limits.turn_seconds, limits.episode_seconds))
+    turn, episode = limits.turn_seconds, limits.episode_seconds
+    if turn > episode:
+        raise ConfigError(place(("limits",)), f"limits.turn_seconds {turn:g} is more than episode_seconds {episode:g}")
+    return limits
+
+
+def _verifier(given: TaskIn, place: Place) -> Verifier:
+    if not given.verifier.checks:
+        raise ConfigError(place(("verifier",)), "verifier.checks is empty; a task needs at least one check")
+    checks: dict[str, Check] = {}
+    for index, check in enumerate(given.verifier.checks):
+        where = place(("verifier", "checks", index))
+        _known("check", check.uses, where, f"verifier.checks[{index}].uses")
+        identity = check.id or check.uses
+        if identity in checks:
+            raise ConfigError(where, f"two checks have the id {identity!r}; give one of them another id")
+        checks[identity] = Check(
+            id=identity, uses=check.uses, args=frozen(check.args), weight=check.weight, required=check.required
+        )
+    return Verifier(checks=tuple(checks.values()), combine=given.verifier.combine, scale=given.verifier.scale)
+
+
+def _turn_checks(given: TaskIn, place: Place) -> tuple[TurnCheck, ...]:
+    checks: dict[str, TurnCheck] = {}
+    for index, check in enumerate(given.turn_checks):
+        where = place(("turn_checks", index))
+        _known("turn_check", check.uses, where, f"turn_checks[{index}].uses")
+        name = check.name or check.uses
+        if name == "outcome" or name in checks:
+            taken = "is the verifier's" if name == "outcome" else "is taken"
+            raise ConfigError(where, f"turn_checks[{index}]: the name {name!r} {taken}; give another name")
+        checks[name] = TurnCheck(
+            name=name, uses=check.uses, reward=check.reward, args=frozen(check.args), first_only=check.first_only
+        )
+    return tuple(checks.values())
+
+
+def _inspect(task: Task, place: Place) -> None:
+    """Refuse what the checks could not grade."""
+    for index, check in enumerate(task.verifier.checks):
+        loc = ("verifier", "checks", index)
+        try:
+            run = registry("check").load(check.uses)
+            if isinstance(run, TypedCheck):
+                args = validate(Document(path=place(loc), data=dict(check.args), lines={}), run.model)
+                run.inspect(replace(task, place=""), args)
+        except ConfigError:
+            raise
+        except (TaskBroken, UserError) as error:
+            raise ConfigError(place(loc), f"check {check.id!r}: {error}") from error
+    if task.target is None and any(check.uses == "output_has_target" for check in task.turn_checks):
+        raise ConfigError(place(("turn_checks",)), "turn check output_has_target needs a target")
