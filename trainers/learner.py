@@ -26,7 +26,7 @@ from agenthub.trainers.view import View, token_scores, views
 __all__ = ["Learner", "Stopped", "UpdateStats"]
 
 
-class Stopped(BaseException):
+class Stopped(Exception):
     """The update was asked to stop between two minibatches; the weights are of no use."""
 
 
@@ -71,6 +71,23 @@ class Learner:
             weight_decay=optim.weight_decay,
             fused=self._device.type == "cpu",
         )
+
+    def schedule(self, number: int, updates: int) -> None:
+        """Set the learning rate of update `number`, from 1, of `updates`."""
+        optim = self._optim
+        rate = min(1.0, number / (optim.warmup + 1)) if optim.warmup else 1.0
+        share = (number - 1) / max(updates, 1)
+        if optim.schedule == "linear":
+            rate *= 1.0 - share
+        elif optim.schedule == "cosine":
+            rate *= 0.5 * (1.0 + math.cos(math.pi * share))
+        for group in self.optimiser.param_groups:
+            group["lr"] = optim.lr * rate
+
+    @property
+    def learning_rate(self) -> float:
+        """That of the next step."""
+        return float(self.optimiser.param_groups[0]["lr"])
 
     def with_old_logprobs(self, batch: Batch, version: int) -> Batch:
         """The batch with `old_logprobs` under the present weights.

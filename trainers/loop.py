@@ -1,0 +1,253 @@
+"""The training loop: rollout -> filter -> credit -> loss -> optimiser -> weight sync, update after update.
+
+Everything it joins is handed in, so that a fake hub trains as well as a real one. State is whole only between two
+updates; that is where checkpoints are taken and where an interrupted run goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import torch
+
+from agenthub.errors import UserError
+from agenthub.records import Floats, Trajectory
+from agenthub.rollout import CollectStats, Play
+from agenthub.trainers.batch import build_batch
+from agenthub.trainers.checkpoint import Checkpoints
+from agenthub.trainers.controls import shuffle_rewards
+from agenthub.trainers.evaluate import Evaluation, Rollouts, evaluate
+from agenthub.trainers.folder import RunFolder
+from agenthub.trainers.learner import Learner, UpdateStats
+from agenthub.trainers.metrics import Seconds, rollout_metrics
+from agenthub.trainers.plugins import Credit, Filter
+from agenthub.trainers.samplers import Sampler
+from agenthub.trainers.types import Batch
+
+__all__ = ["Collects", "Parts", "Pushes", "Reporter", "Trainer"]
+
+T = TypeVar("T")
+QUICK_SAVE_S = 0.3
+"""A checkpoint that takes longer is not taken on the way out, so that a stop stays short."""
+
+
+class Collects(Rollouts, Protocol):
+    """`rollout.Collector`, or a fake."""
+
+    stats: CollectStats
+
+
+class Pushes(Protocol):
+    """A weight sync."""
+
+    async def push(self, model: Any, version: int) -> float:
+        """Serve the model's weights as `version`; the largest difference of a log-probability afterwards."""
+
+
+class Reporter(Protocol):
+    """Who watches a run."""
+
+    def note(self, text: str) -> None:
+        """Something a person should know."""
+
+    def update(self, row: Mapping[str, Any]) -> None:
+        """A line of metrics.jsonl: an update is done."""
+
+    def evaluation(self, update: int, evaluation: Evaluation) -> None:
+        """An evaluation after `update` updates."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the loop joins."""
+
+    collector: Collects
+    evaluator: Rollouts | None
+    """Plays held-out tasks; None where nothing is evaluated."""
+    held_out: Sequence[str]
+    sampler: Sampler
+    filter: Filter
+    credit: Credit
+    learner: Learner
+    sync: Pushes
+
+
+class Trainer:
+    """One run in one folder."""
+
+    def __init__(self, parts: Parts, folder: RunFolder, reporter: Reporter) -> None:
+        self._parts, self._folder, self._reporter = parts, folder, reporter
+        self._recipe = folder.recipe
+        self._checkpoints = Checkpoints(folder.path / "checkpoints", self._recipe.keep_checkpoints)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="learner")
+        self._stop = threading.Event()
+        self._saved = -1
+        self._save_s = 0.0
+        self._whole: dict[str, Any] | None = None
+        """State of the sampler where the weights are those of a finished update, so that they may be saved."""
+        self.done = 0
+        """Updates done."""
+
+    async def run(self) -> None:
+        """Train until `updates` are done, from the newest checkpoint where there is one.
+
+        Cancelled, it saves what is whole, leaves the folder fit to resume, and raises.
+
+        Raises:
+            UserError, HostFault, HubUnreachable: as the parts raise them; the folder stays fit to resume.
+        """
+        try:
+            await self._begin()
+            while self.done < self._recipe.updates:
+                await self._update(self.done + 1)
+                await self._evaluate_if_due()
+                self._boundary()
+        except asyncio.CancelledError:
+            self._save_on_the_way_out()
+            raise
+        finally:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _update(self, number: int) -> None:
+        """One update, in the order of the design."""
+        parts, seconds = self._parts, Seconds()
+        trajectories = await self._rollout(number)
+        self._whole = None
+        batch = self._batch(trajectories, number)
+        with seconds.of("update"):
+            filtered = parts.filter.apply(batch)
+            batch = batch.with_filter(filtered)
+            advantage = parts.credit.advantage(batch)
+            stats = await self._in_thread(lambda: self._learn(batch, advantage, number))
+            parts.sampler.observe(batch)
+        with seconds.of("sync"):
+            parity = await parts.sync.push(parts.learner.model, number)
+        self._folder.trajectories(number, trajectories)
+        self._report(number, rollout_metrics(trajectories, batch, filtered.reasons), stats, parity, seconds)
+        self.done = number
+
+    async def _rollout(self, number: int) -> list[Trajectory]:
+        size, suite = self._recipe.rollout, self._recipe.suite
+        plays = [
+            Play(suite=suite, task=task, count=size.group_size, group=f"u{number}/{place}")
+            for place, task in enumerate(self._parts.sampler.next(size.groups))
+        ]
+        return await self._parts.collector.collect(plays, seed=self._recipe.seed)
+
+    def _batch(self, trajectories: Sequence[Trajectory], number: int) -> Batch:
+        scored = [trajectory for trajectory in trajectories if trajectory.reward is not None]
+        if not scored:
+            raise UserError(f"update {number}: no trajectory carries a reward: {trajectories[0].reason or 'no reason'}")
+        batch = build_batch(scored)
+        shuffled = self._recipe.controls.shuffle_rewards
+        return shuffle_rewards(batch, seed=self._seed(number)) if shuffled else batch
+
+    def _learn(self, batch: Batch, advantage: Floats, number: int) -> UpdateStats:
+        learner = self._parts.learner
+        learner.schedule(number, self._recipe.updates)
+        batch = learner.with_old_logprobs(batch, version=number - 1)
+        return learner.update(batch, advantage, seed=self._seed(number), stop=self._stop)
+
+    def _seed(self, number: int) -> int:
+        return self._recipe.seed * 1_000_003 + number
+
+    def _report(
+        self, number: int, played: Mapping[str, Any], stats: UpdateStats, parity: float, seconds: Seconds
+    ) -> None:
+        collected = self._parts.collector.stats
+        seconds.add("rollout", collected.generate_s)
+        seconds.add("environment", collected.environment_s)
+        row = {
+            "update": number,
+            **played,
+            "loss": stats.loss,
+            "grad_norm": stats.grad_norm,
+            "entropy": stats.entropy,
+            **stats.metrics,
+            "steps": stats.steps,
+            "skipped": stats.skipped,
+            "learning_rate": self._parts.learner.learning_rate,
+            "parity_error": parity,
+            "replayed": collected.replayed,
+            "tokens_per_s": round(collected.tokens / max(sum(seconds.spent.values()), 1e-9), 1),
+            "seconds": seconds.row(),
+            "weight_version": number,
+        }
+        self._folder.metrics(row)
+        self._reporter.update(row)
+
+    async def _begin(self) -> None:
+        """Take up the newest checkpoint, or start with an evaluation; the policy serves the learner's weights after."""
+        checkpoint, broken = self._checkpoints.latest()
+        for text in broken:
+            self._reporter.note(text)
+        self._folder.cut(checkpoint.sizes if checkpoint else {})
+        if checkpoint:
+            self.done = self._saved = checkpoint.update
+            self._parts.learner.load_state_dict(checkpoint.state["learner"])
+            self._parts.sampler.load_state_dict(checkpoint.state["sampler"])
+            torch.set_rng_state(checkpoint.state["torch_rng"])
+            self._reporter.note(f"goes on after update {self.done}")
+        await self._parts.sync.push(self._parts.learner.model, self.done)
+        if not checkpoint:
+            await self._evaluate()
+            self._save(self._parts.sampler.state_dict())
+        self._whole = self._parts.sampler.state_dict()
+
+    async def _evaluate_if_due(self) -> None:
+        wanted = self._recipe.eval
+        if wanted and (self.done == self._recipe.updates or (wanted.every and self.done % wanted.every == 0)):
+            await self._evaluate()
+
+    async def _evaluate(self) -> None:
+        wanted, evaluator = self._recipe.eval, self._parts.evaluator
+        if wanted is None or evaluator is None:
+            return
+        started = time.perf_counter()
+        evaluation, _ = await evaluate(
+            evaluator,
+            self._recipe.suite,
+            self._parts.held_out,
+            k=wanted.k,
+            seed=self._recipe.seed,
+            label=f"eval{self.done}",
+        )
+        seconds = {"evaluation": round(time.perf_counter() - started, 4)}
+        self._folder.metrics({"update": self.done, "eval": evaluation.row(), "seconds": seconds})
+        self._reporter.evaluation(self.done, evaluation)
+
+    def _boundary(self) -> None:
+        self._whole = self._parts.sampler.state_dict()
+        if self.done % self._recipe.checkpoint_every == 0 or self.done == self._recipe.updates:
+            self._save(self._whole)
+
+    def _save(self, sampler: Mapping[str, Any]) -> None:
+        started = time.perf_counter()
+        state = {
+            "learner": self._parts.learner.state_dict(),
+            "sampler": dict(sampler),
+            "torch_rng": torch.get_rng_state(),
+        }
+        self._checkpoints.save(self.done, state, self._folder.sizes())
+        self._saved, self._save_s = self.done, time.perf_counter() - started
+
+    def _save_on_the_way_out(self) -> None:
+        if self._whole is not None and self._saved != self.done and self._save_s <= QUICK_SAVE_S:
+            self._save(self._whole)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        """Run torch work beside the event loop; a cancellation stops it between two minibatches and waits for that."""
+        future = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            self._stop.set()
+            await asyncio.wait([future])
+            future.exception()
+            raise
