@@ -7,10 +7,10 @@ import binascii
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from agenthub.config import Document, validate
-from agenthub.errors import ConfigError, TaskBroken, UserError, nearest
+from agenthub.errors import ConfigError, TaskBroken, UnknownName, UserError, nearest
 from agenthub.isolation import Limits
 from agenthub.records import Message, frozen
 from agenthub.registry import registry
@@ -21,6 +21,7 @@ from agenthub.suites.task import Check, Task, TaskLimits, ToolUse, TurnCheck, Ve
 
 __all__ = ["build_task", "merged"]
 
+T = TypeVar("T")
 Place = Callable[[tuple[str | int, ...]], str]
 
 
@@ -86,6 +87,14 @@ def _known(kind: str, name: str, place: str, key: str) -> None:
         raise ConfigError(place, f"{key} is {name!r}; expected one of {', '.join(names)}{tail}")
 
 
+def _at(place: str, look_up: Callable[[], T]) -> T:
+    """What `look_up` gives; its user errors get the place."""
+    try:
+        return look_up()
+    except UserError as error:
+        raise ConfigError(place, str(error)) from error
+
+
 def _tools(given: TaskIn, place: Place) -> tuple[ToolUse, ...]:
     spec = _spec(given, place)
     uses: dict[str, ToolUse] = {}
@@ -95,7 +104,8 @@ def _tools(given: TaskIn, place: Place) -> tuple[ToolUse, ...]:
         name = tool.name or tool.uses
         if name in uses:
             raise ConfigError(where, f"two tools are named {name!r}; give one of them another name")
-        _tool_specs((tool.uses, tool.tool), where)
+        if tool.tool:
+            _at(where, functools.partial(_tool_spec, tool.uses, tool.tool))
         uses[name] = ToolUse(name=name, uses=tool.uses, tool=tool.tool, spec=replace(spec, params=frozen(tool.config)))
     return tuple(uses.values())
 
@@ -135,19 +145,18 @@ def _box_limits(sandbox: SandboxIn) -> Limits:
 
 
 @functools.lru_cache(maxsize=256)
-def _tool_specs(tool: tuple[str, str], place: str = "") -> ToolSpec:
-    """The sandbox's tool, by kind and name; an empty name is its first."""
-    kind, name = tool
-    known: dict[str, ToolSpec] = {spec.name: spec for spec in registry("sandbox").load(kind, place).tools}
-    if name and name not in known:
-        raise ConfigError(place, f"sandbox {kind!r} has no tool {name!r}{nearest(name, known)}")
-    return known[name] if name else next(iter(known.values()))
+def _tool_spec(uses: str, tool: str) -> ToolSpec:
+    """The sandbox's tool; an empty name is its first. Raises UserError."""
+    known: dict[str, ToolSpec] = {spec.name: spec for spec in registry("sandbox").load(uses).tools}
+    if tool and tool not in known:
+        raise UnknownName(f"tool of sandbox {uses!r}", tool, known)
+    return known[tool] if tool else next(iter(known.values()))
 
 
 @functools.lru_cache(maxsize=256)
 def _instructions(protocol: str, tools: tuple[tuple[str, str, str], ...]) -> str:
     """What a system prompt says of the syntax; `tools` are (name, sandbox kind, sandbox's tool)."""
-    specs = [replace(_tool_specs((uses, tool)), name=name) for name, uses, tool in tools]
+    specs = [replace(_tool_spec(uses, tool), name=name) for name, uses, tool in tools]
     text: str = registry("protocol").load(protocol)().instructions(specs)
     return text
 
@@ -160,7 +169,8 @@ def _messages(prompt: PromptIn, protocol: str, tools: Sequence[ToolUse], place: 
         raise ConfigError(place(("prompt",)), "prompt has no user message; give user or messages")
     system = prompt.system
     if system is None and not any(message.role == "system" for message in said):
-        system = _instructions(protocol, tuple((tool.name, tool.uses, tool.tool) for tool in tools))
+        named = tuple((tool.name, tool.uses, tool.tool) for tool in tools)
+        system = _at(place(("prompt",)), functools.partial(_instructions, protocol, named))
     return (Message(role="system", content=system), *said) if system else tuple(said)
 
 
