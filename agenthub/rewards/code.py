@@ -120,13 +120,13 @@ async def unittest(context: Context, args: UnittestArgs) -> Score:
 
 
 async def _drive(tests: CodeBox, candidate: CodeBox, args: UnittestArgs, function: str) -> str | None:
-    """Run one test function: why it failed, or None."""
+    """Run one test function: why it failed, or None. Only the error's name: its text may quote an expected value."""
 
     async def call(positional: Sequence[Any], named: Mapping[str, Any]) -> Plain:
         return await candidate.invoke(args.entry, positional, named, timeout_s=args.seconds)
 
     done = await tests.drive(function, candidate=call, timeout_s=args.seconds)
-    return None if done.error is None and not done.lost else f"{function}: {_line(done.error or 'the box ended')}"
+    return None if done.error is None and not done.lost else f"{function}: {_name(done.error or 'the box ended')}"
 
 
 @check(IoCasesArgs)
@@ -174,8 +174,12 @@ def _share(passed: Sequence[bool], partial: bool, reason: str) -> Score:
     return Score(value=value, reason=reason)
 
 
+def _name(error: str) -> str:
+    return _line(error.partition(":")[0])
+
+
 def _line(text: str) -> str:
-    """The first line of an error, shortened. It comes from the candidate or the tests, so it is for people only."""
+    """The first line of what the candidate's box said, shortened."""
     first = text.strip().splitlines()[0] if text.strip() else "failed"
     return first if len(first) <= 200 else f"{first[:197]}..."
 
