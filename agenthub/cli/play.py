@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from agenthub.policies.scripted import ScriptedPolicy
+    from agenthub.records import Trajectory
+    from agenthub.suites.task import Task
 
 __all__ = ["command"]
 
@@ -21,34 +26,27 @@ def command(
     """Play one episode in this terminal; a human's turn ends with an empty line after the action."""
     import asyncio
 
-    from rich.console import Console
+    from agenthub.suites.load import find_task, load_suite, load_suites
 
-    console = Console(highlight=False)
-    asyncio.run(_play(console, suite, task, policy, save, tasks or []))
+    found = load_suite(suite) if suite.endswith((".yaml", ".yml")) else load_suites(tasks or [])[suite]
+    chosen = find_task(found, task) if task is not None else found.tasks[0]
+    asyncio.run(_play(chosen, policy, save))
 
 
-async def _play(
-    console: object, suite: str, task_id: str | None, policy: str, save: Path | None, paths: list[Path]
-) -> None:
-    import json
-
+async def _play(task: Task, policy: str, save: Path | None) -> None:
     from rich.console import Console
     from rich.markup import escape
 
-    from agenthub.codec import encode
     from agenthub.episodes import Episode, Workbench
-    from agenthub.policies.scripted import scripted
-    from agenthub.suites.load import open_task
     from agenthub.wire import Action
 
-    assert isinstance(console, Console)
-    task = open_task(suite, task_id, paths)
-    player = None if policy == "human" else scripted(policy, task)
+    console = Console(highlight=False)
+    player = _player(policy, task)
     bench = Workbench()
     episode = Episode(task, bench, id="play", group="play", member=0)
     try:
         opened = await episode.open()
-        console.print(f"[bold]{escape(task.key)}[/bold]  {', '.join(tool['name'] for tool in opened['tools'])}")
+        console.print(f"[bold]{escape(task.key)}[/bold]  tools: {', '.join(tool['name'] for tool in opened['tools'])}")
         for message in opened["messages"]:
             console.print(f"[dim]{message['role']}[/dim] {escape(message['content'])}")
         shown = opened["messages"][-1]["content"]
@@ -61,16 +59,42 @@ async def _play(
             done = await episode.step(Action(text=text), timeout_s=None, generation=None)
             shown = done.observation["text"]
             console.print(f"[green]{escape(shown)}[/green]")
-            if done.info.get("parse_error"):
-                console.print(f"[yellow]{escape(str(done.info['parse_error']))}[/yellow]")
+            if done.info["parse_error"]:
+                console.print(f"[yellow]{escape(done.info['parse_error'])}[/yellow]")
         end = await episode.cancel()
-        console.print(f"[bold]{end.stop}[/bold], {end.outcome}, reward {end.reward} {escape(end.reason)}")
+        console.print(f"[bold]{end.stop}[/bold], outcome {end.outcome}, reward {end.reward} {escape(end.reason)}")
         if save is not None:
-            with save.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(encode(end)) + "\n")
+            _append(save, end)
     finally:
         await episode.cancel()
         await bench.close()
+
+
+def _player(policy: str, task: Task) -> ScriptedPolicy | None:
+    """None for a human.
+
+    Raises:
+        UnknownName: there is no such policy. UserError: the task has no oracle.
+    """
+    from agenthub.errors import UnknownName
+    from agenthub.policies.scripted import ScriptedPolicy
+
+    if policy == "human":
+        return None
+    if policy == "oracle":
+        return ScriptedPolicy.oracle(task.solution, task.key)
+    if policy == "noop":
+        return ScriptedPolicy.noop()
+    raise UnknownName("policy to play with", policy, ("human", "noop", "oracle"))
+
+
+def _append(path: Path, trajectory: Trajectory) -> None:
+    import json
+
+    from agenthub.codec import encode
+
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(encode(trajectory)) + "\n")
 
 
 def _human(turn: int) -> str | None:
