@@ -44,16 +44,16 @@ class _Out(BaseModel):
 class CallIn(_In):
     """One tool call of an action."""
 
-    tool: str | None = Field(None, max_length=200, description="null is the task's first tool")
+    tool: str | None = Field(default=None, max_length=200, description="null is the task's first tool")
     arguments: dict[str, Any] = Field(default_factory=dict)
-    id: str | None = Field(None, max_length=200)
+    id: str | None = Field(default=None, max_length=200)
 
 
 class Action(_In):
     """Exactly one of text, calls or answer; calls may come with the text that they were read from."""
 
-    text: str | None = Field(None, description="read in the hub by the task's text protocol")
-    calls: list[CallIn] | None = Field(None, max_length=64)
+    text: str | None = Field(default=None, description="read in the hub by the task's text protocol")
+    calls: list[CallIn] | None = Field(default=None, max_length=64)
     answer: str | None = None
 
     @model_validator(mode="after")
@@ -71,8 +71,8 @@ class GenerationIn(_In):
     finish: Finish
     prompt_tokens: int = Field(ge=0)
     completion_tokens: int = Field(ge=0)
-    weight_version: int = Field(0, ge=0)
-    policy: str = Field("policy", max_length=200)
+    weight_version: int = Field(default=0, ge=0)
+    policy: str = Field(default="policy", max_length=200)
     prompt_ids: list[int] | None = None
     ids: list[int] | None = None
     logprobs: list[float] | None = None
@@ -81,10 +81,10 @@ class GenerationIn(_In):
 class LimitsIn(_In):
     """Limits lower than the task's own; higher ones are refused."""
 
-    max_turns: int | None = Field(None, ge=1)
-    max_tokens: int | None = Field(None, ge=1)
-    turn_seconds: float | None = Field(None, gt=0, le=MAX_TURN_SECONDS)
-    episode_seconds: float | None = Field(None, gt=0)
+    max_turns: int | None = Field(default=None, ge=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    turn_seconds: float | None = Field(default=None, gt=0, le=MAX_TURN_SECONDS)
+    episode_seconds: float | None = Field(default=None, gt=0)
 
 
 class CreateEpisodes(_In):
@@ -92,14 +92,16 @@ class CreateEpisodes(_In):
 
     request_id: str = Field(min_length=1, max_length=200)
     suite: str = Field(max_length=200)
-    task: str | None = Field(None, max_length=200)
-    seed: int | None = Field(None, ge=0)
-    split: str | None = Field(None, max_length=200)
-    count: int = Field(1, ge=1, le=1024)
-    group: str | None = Field(None, max_length=200)
-    first_member: int = Field(0, ge=0, description="member of the first episode, for playing a lost member again")
+    task: str | None = Field(default=None, max_length=200)
+    seed: int | None = Field(default=None, ge=0)
+    split: str | None = Field(default=None, max_length=200)
+    count: int = Field(default=1, ge=1, le=1024)
+    group: str | None = Field(default=None, max_length=200)
+    first_member: int = Field(
+        default=0, ge=0, description="member of the first episode, for playing a lost member again"
+    )
     limits: LimitsIn | None = None
-    lease_s: float = Field(60.0, gt=0, le=86400)
+    lease_s: float = Field(default=60.0, gt=0, le=86400)
 
     @model_validator(mode="after")
     def _task_or_seed(self) -> CreateEpisodes:
@@ -113,7 +115,7 @@ class StepIn(_In):
 
     turn: int = Field(ge=0)
     action: Action
-    timeout_s: float | None = Field(None, gt=0, le=MAX_TURN_SECONDS)
+    timeout_s: float | None = Field(default=None, gt=0, le=MAX_TURN_SECONDS)
     generation: GenerationIn | None = None
 
 
@@ -127,13 +129,13 @@ class Batch(_In):
     """Body of POST /v1/steps; answered as NDJSON, a line per step as it finishes."""
 
     steps: list[StepOf] = Field(min_length=1, max_length=4096)
-    deadline_s: float | None = Field(None, gt=0, le=MAX_TURN_SECONDS)
+    deadline_s: float | None = Field(default=None, gt=0, le=MAX_TURN_SECONDS)
 
 
 class Heartbeat(_In):
     """Body of POST /v1/episodes/{id}/lease."""
 
-    lease_s: float = Field(60.0, gt=0, le=86400)
+    lease_s: float = Field(default=60.0, gt=0, le=86400)
 
 
 class EpisodeOpened(_Out):
