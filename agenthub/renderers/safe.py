@@ -57,9 +57,10 @@ class Seams:
         return marked, seam
 
     def encode(self, text: str, seam: str) -> list[int]:
-        """Ids of marked text; control strings without a seam become control tokens."""
+        """Ids of marked text; control strings without a seam become control tokens. What is not Unicode text (a lone
+        surrogate) becomes a question mark."""
         ids: list[int] = []
-        for piece in text.split(seam):
+        for piece in text.encode("utf-8", "replace").decode().split(seam):
             if piece:
                 ids += self._tokenizer.encode(piece, add_special_tokens=False)
         return ids

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from agenthub.records import Observation
 from agenthub.renderer import Parsed, ParsedCall
+from agenthub.renderers.native import native_calls
 from agenthub.sandbox import ToolSpec
 
 __all__ = ["BOX", "FENCE", "Boxed", "FenceSimpletir", "FenceStrict", "Native", "Span", "boxed", "fenced"]
@@ -189,8 +190,8 @@ class Boxed(_Blocks):
 
 
 class Native(_Blocks):
-    """Calls come from the renderer's own tool-call syntax, so text alone is the final answer: what `\\boxed{}` holds
-    where it stands in the text, else the whole text. Empty text is no answer."""
+    """The model's own tool calls (see `native`). A message without one is the final answer: what `\\boxed{}` holds,
+    else the whole message without its thinking. An empty message is no answer."""
 
     endings: ClassVar[frozenset[str]] = frozenset()
 
@@ -200,9 +201,12 @@ class Native(_Blocks):
         return ""
 
     def read(self, text: str) -> Parsed:
-        """A plain answer. Total."""
-        answer = boxed(text)
-        return Parsed(text=text, answer=answer.content if answer else text.strip() or None)
+        """The calls of a message, or its answer. Total."""
+        found = native_calls(text)
+        if found.calls or found.error:
+            return Parsed(text=text, calls=found.calls, parse_error=found.error)
+        answer = boxed(found.rest)
+        return Parsed(text=text, answer=answer.content if answer else found.rest or None)
 
     def complete(self, text: str) -> bool:
         """Never: only the model's own end token says that a message is done."""
