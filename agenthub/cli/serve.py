@@ -24,7 +24,7 @@ def command(
     ready_file: Annotated[Path | None, typer.Option(help="file that gets {url, port, pid} when served")] = None,
     exit_with_parent: Annotated[bool, typer.Option("--exit-with-parent", help="stop when the parent ends")] = False,
 ) -> None:
-    """Serve episodes until SIGINT or SIGTERM. A token is taken from AGENTHUB_TOKEN or --token-file, never from a flag."""
+    """Serve episodes until SIGINT or SIGTERM. The token is in AGENTHUB_TOKEN or --token-file, never in a flag."""
     import asyncio
 
     from agenthub.server.config import ServeConfig, default_log, find_token

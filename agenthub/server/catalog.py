@@ -17,8 +17,10 @@ __all__ = ["Catalog"]
 class Catalog:
     """The suites of one hub."""
 
-    def __init__(self, suites: Mapping[str, Suite]) -> None:
+    def __init__(self, suites: Mapping[str, Suite], unavailable: Mapping[str, str] | None = None) -> None:
+        """`unavailable` names suites that this machine cannot play, and what each of them needs."""
         self._suites = dict(suites)
+        self._unavailable = dict(unavailable or {})
         self._tasks = {name: {task.id: task for task in suite.tasks} for name, suite in suites.items()}
 
     def __len__(self) -> int:
@@ -33,6 +35,7 @@ class Catalog:
 
         Raises:
             UnknownName: there is no such suite.
+            WireError: 404 `suite_unavailable`.
         """
         suite = self._suite(name)
         counts = Counter(task.split for task in suite.tasks)
@@ -46,13 +49,13 @@ class Catalog:
         }
 
     def page(self, asked: TaskPage) -> dict[str, Any]:
-        """Public facts of a page of tasks, in the suite's order. Raises UnknownName."""
+        """Public facts of a page of tasks, in the suite's order. Raises as `describe` does."""
         tasks = self._split(asked.suite, asked.split)
         rows = [task.public() for task in tasks[asked.offset : asked.offset + asked.limit]]
         return {"total": len(tasks), "offset": asked.offset, "tasks": rows}
 
     def task(self, suite: str, id: str) -> Task:
-        """A task by id. Raises UnknownName."""
+        """A task by id. Raises as `describe` does."""
         self._suite(suite)
         tasks = self._tasks[suite]
         if id not in tasks:
@@ -73,6 +76,9 @@ class Catalog:
         return tasks[int.from_bytes(drawn[:8], "big") % len(tasks)]
 
     def _suite(self, name: str) -> Suite:
+        if name in self._unavailable:
+            lacking = self._unavailable[name]
+            raise WireError("suite_unavailable", 404, f"suite {name!r} cannot be played here: {lacking}")
         if name not in self._suites:
             raise UnknownName("suite", name, self._suites)
         return self._suites[name]

@@ -28,7 +28,6 @@ from agenthub.server.catalog import Catalog
 from agenthub.server.metrics import Metrics
 from agenthub.server.owner import Owner, stopping
 from agenthub.server.table import EpisodeTable
-from agenthub.suites.task import Suite
 from agenthub.wire import Batch, CreateEpisodes, StepOf
 
 __all__ = ["OPERATIONS", "Dispatcher"]
@@ -66,7 +65,7 @@ class Dispatcher:
 
     def __init__(
         self,
-        suites: Mapping[str, Suite],
+        catalog: Catalog,
         workbench: Workbench,
         log: EpisodeLog,
         blobs: Path,
@@ -75,7 +74,7 @@ class Dispatcher:
         stop_s: float = 0.8,
     ) -> None:
         self.metrics = Metrics()
-        self.catalog = Catalog(suites)
+        self.catalog = catalog
         self._workbench, self._log, self._blobs = workbench, log, BlobStore(blobs)
         self._limits = _Limits(max_episodes=max_episodes, stop_s=stop_s)
         self._owner = Owner()

@@ -13,7 +13,7 @@ import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from aiohttp import web
@@ -22,6 +22,7 @@ from agenthub.episodes import Workbench
 from agenthub.errors import HostFault, UserError
 from agenthub.log import EpisodeLog
 from agenthub.server.app import make_app
+from agenthub.server.catalog import Catalog
 from agenthub.server.config import AUTO_TOKEN, TOKEN_VARIABLE, ServeConfig
 from agenthub.server.dispatcher import Dispatcher
 from agenthub.server.guard import is_loopback
@@ -60,9 +61,11 @@ async def serve(config: ServeConfig) -> None:
 async def running(config: ServeConfig) -> AsyncIterator[str]:
     """A hub that serves inside the context; gives its URL. Raises as `serve` does."""
     token = _token(config)
-    suites = load_suites(list(config.tasks))
+    suites = load_suites(config.tasks)
+    for name, lacking in suites.unavailable.items():
+        _tell(f"suite {name} cannot be played here: {lacking}")
     dispatcher = Dispatcher(
-        suites,
+        Catalog(suites, suites.unavailable),
         Workbench(config.isolation),
         EpisodeLog(config.log),
         config.log.with_name(f"{config.log.name}.blobs"),
@@ -131,6 +134,7 @@ async def _watch_parent(parent: int, stop: asyncio.Event) -> None:
 
     PR_SET_PDEATHSIG would fire at the end of the thread that started us, which a trainer may well outlive.
     """
-    while os.getppid() == parent:
-        await asyncio.sleep(_PARENT_POLL_S)
+    while os.getppid() == parent and not stop.is_set():
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), _PARENT_POLL_S)
     stop.set()

@@ -15,6 +15,7 @@ from agenthub.log import EpisodeLog
 from agenthub.records import frozen
 from agenthub.sandbox import SandboxSpec
 from agenthub.server.app import make_app
+from agenthub.server.catalog import Catalog
 from agenthub.server.dispatcher import Dispatcher
 from agenthub.suites.task import Suite, TaskLimits, ToolUse
 from tests.fakes import FakeFactory, fake_task
@@ -66,7 +67,9 @@ async def hub(folder: Path, *, token: str | None = None, max_episodes: int = 64)
     """Serve inside the context; every box of its episodes is closed after it."""
     FakeFactory.made.clear()
     log = EpisodeLog(folder / "log.sqlite")
-    async with Dispatcher(suites(), Workbench(), log, folder / "blobs", max_episodes=max_episodes) as dispatcher:
+    async with Dispatcher(
+        Catalog(suites()), Workbench(), log, folder / "blobs", max_episodes=max_episodes
+    ) as dispatcher:
         runner = web.AppRunner(
             make_app(dispatcher, token=token, max_body=MAX_BODY), access_log=None, shutdown_timeout=0.1
         )
