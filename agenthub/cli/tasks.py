@@ -1,0 +1,199 @@
+"""`agenthub tasks`: list and show what can be played, play it with a script, and look for holes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from agenthub.suites.task import Suite, Task
+
+__all__ = ["app"]
+
+app = typer.Typer(help="What can be played: list, show, run, lint.", no_args_is_help=True)
+Folders = Annotated[list[Path] | None, typer.Option("--tasks", help="files or folders of suites")]
+SuiteArgument = Annotated[str, typer.Argument(help="name of a suite, or a YAML file")]
+Limit = Annotated[int | None, typer.Option(help="at most so many tasks of a suite, spread evenly", min=1)]
+Jobs = Annotated[int, typer.Option(help="episodes at once", min=1, max=256)]
+
+
+@app.command("list")
+def list_suites(tasks: Folders = None) -> None:
+    """List the suites, and what keeps others from being played here."""
+    from collections import Counter
+
+    from rich.table import Table
+
+    from agenthub.suites.load import load_suites
+
+    suites = load_suites(tasks or [])
+    table = Table("suite", "version", "tasks", "splits", "what it is", box=None, pad_edge=False)
+    for name, suite in suites.items():
+        counts = Counter(task.split for task in suite.tasks)
+        splits = ", ".join(f"{split} {counts[split]}" for split in suite.splits)
+        table.add_row(name, suite.version, str(len(suite.tasks)), splits, suite.description)
+    console = _console()
+    console.print(table)
+    for name, reason in suites.unavailable.items():
+        console.print(f"{name}: not available here: {reason}", style="yellow", markup=False)
+
+
+@app.command("show")
+def show(
+    suite: SuiteArgument,
+    task: Annotated[str, typer.Argument(help="id of a task")],
+    reveal: Annotated[bool, typer.Option(help="show the target, the checks and the solution too")] = False,
+    tasks: Folders = None,
+) -> None:
+    """Show a task as JSON; what is hidden from policies stays hidden without --reveal."""
+    from agenthub.suites.load import find_task
+
+    found = find_task(_suite(suite, tasks), task)
+    facts = found.public()
+    if reveal:
+        facts |= _hidden(found)
+    _console().print_json(data=facts, default=str)
+
+
+@app.command("run")
+def run(
+    suite: SuiteArgument,
+    task: Annotated[str | None, typer.Argument(help="id of a task; every task where left out")] = None,
+    policy: Annotated[str, typer.Option(help="oracle or noop")] = "oracle",
+    limit: Limit = None,
+    jobs: Jobs = 8,
+    tasks: Folders = None,
+) -> None:
+    """Play tasks with a script and say what each was worth. Exit status 1 where the oracle does not win them all."""
+    import asyncio
+
+    from agenthub.errors import UnknownName
+    from agenthub.suites.load import find_task
+
+    if policy not in ("oracle", "noop"):
+        raise UnknownName("policy to run", policy, ("noop", "oracle"))
+    found = _suite(suite, tasks)
+    chosen = [find_task(found, task)] if task is not None else _spread(found.tasks, limit)
+    wins = asyncio.run(_run(chosen, policy, jobs, _console()))
+    if policy == "oracle" and wins < len(chosen):
+        raise typer.Exit(1)
+
+
+@app.command("lint")
+def lint(
+    suites: Annotated[
+        list[str] | None, typer.Argument(help="names of suites or YAML files; all where left out")
+    ] = None,
+    limit: Limit = None,
+    jobs: Jobs = 8,
+    tasks: Folders = None,
+) -> None:
+    """Play an oracle and idlers on every task; the oracle must win, the idlers must not. Exit status 1 on a hole."""
+    import asyncio
+
+    from agenthub.suites.load import load_suites
+
+    console = _console()
+    if suites:
+        chosen = [_suite(name, tasks) for name in suites]
+    else:
+        found = load_suites(tasks or [])
+        chosen = list(found.values())
+        for name, reason in found.unavailable.items():
+            console.print(f"{name}: skipped: {reason}", style="yellow", markup=False)
+    if not asyncio.run(_lint(chosen, limit, jobs, console)):
+        raise typer.Exit(1)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=True)
+
+
+def _suite(name: str, folders: Sequence[Path] | None) -> Suite:
+    from agenthub.suites.load import load_suite, load_suites
+
+    return load_suite(name) if name.endswith((".yaml", ".yml")) else load_suites(list(folders or []))[name]
+
+
+def _hidden(task: Task) -> dict[str, Any]:
+    from agenthub.codec import encode
+
+    return {
+        "target": encode(task.target),
+        "verifier": encode(task.verifier),
+        "turn_checks": encode(task.turn_checks),
+        "solution": list(task.solution),
+        "x": encode(task.x),
+        "origin": encode(task.origin),
+        "place": task.place,
+    }
+
+
+def _spread(tasks: Sequence[Task], limit: int | None) -> list[Task]:
+    if limit is None or limit >= len(tasks):
+        return list(tasks)
+    return [tasks[index * len(tasks) // limit] for index in range(limit)]
+
+
+async def _run(tasks: Sequence[Task], policy: str, jobs: int, console: Console) -> int:
+    import asyncio
+
+    from agenthub.episodes import Workbench
+    from agenthub.policies.scripted import ScriptedPolicy
+    from agenthub.suites.lint import play, won
+    from agenthub.wire import Action
+
+    bench, slots, wins = Workbench(), asyncio.Semaphore(jobs), 0
+
+    async def one(task: Task) -> None:
+        nonlocal wins
+        script = ScriptedPolicy.noop() if policy == "noop" else ScriptedPolicy.oracle(task.solution, task.key)
+        async with slots:
+            end = await play(task, bench, lambda turn: Action(text=script.act(turn, "")))
+        wins += won(end, task)
+        worth = "none" if end.reward is None else f"{end.reward:g}"
+        line = f"{task.key}  reward {worth}  {len(end.turns)} turns  {end.stop}  {end.outcome}  {end.reason}"
+        console.print(line.rstrip(), markup=False)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for task in tasks:
+                group.create_task(one(task))
+    finally:
+        await bench.close()
+    console.print(f"{policy}: {wins} of {len(tasks)} won")
+    return wins
+
+
+async def _lint(suites: Sequence[Suite], limit: int | None, jobs: int, console: Console) -> bool:
+    from rich.progress import Progress
+
+    from agenthub.episodes import Workbench
+    from agenthub.suites.lint import lint as lint_tasks
+
+    bench, sound = Workbench(), True
+    try:
+        for suite in suites:
+            chosen = _spread(suite.tasks, limit)
+            with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+                bar = progress.add_task(suite.name, total=len(chosen))
+                holes = await lint_tasks(chosen, bench, concurrency=jobs, done=_advance(progress, bar))
+            for hole in holes:
+                console.print(f"{hole.task.place}: {hole.task.key}: {hole.what}", style="red", markup=False)
+            broken = len({hole.task.id for hole in holes})
+            console.print(f"{suite.name}: {len(chosen)} tasks, {broken} with a hole")
+            sound = sound and not holes
+    finally:
+        await bench.close()
+    return sound
+
+
+def _advance(progress: Any, bar: Any) -> Callable[[Task], None]:
+    return lambda task: progress.advance(bar)
