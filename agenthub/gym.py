@@ -66,7 +66,7 @@ class EpisodeEnv(gymnasium.Env[str, str]):
         reward = float("nan") if done.reward is None else float(done.reward)
         return _clean(self._turn_text), reward, done.terminated, done.truncated, dict(done.info)
 
-    def render(self) -> str | None:  # type: ignore[override]
+    def render(self) -> str | None:
         return self._turn_text if self.render_mode == "ansi" else None
 
     def close(self) -> None:
@@ -113,8 +113,8 @@ class EpisodeVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
             texts[index] = _clean(done.observation["text"])
             rewards[index] = np.nan if done.reward is None else done.reward
             terminated[index], truncated[index], infos[index] = done.terminated, done.truncated, dict(done.info)
-        for index in np.flatnonzero(self._over):
-            texts[index] = self._open(int(index), int(self.np_random.integers(1 << 31)))
+        for index in np.flatnonzero(self._over).tolist():
+            texts[index] = self._open(index, int(self.np_random.integers(1 << 31)))
         self._over = terminated | truncated
         return tuple(texts), rewards, terminated, truncated, {"episodes": infos}
 

@@ -80,6 +80,8 @@ class _Seat:
     max_tokens: int
     turns: list[Turn]
     last: StepDone | None = None
+    lost: str | None = None
+    """Why our side lost the episode before it could end; None while it has not."""
 
 
 class Collector:
@@ -103,6 +105,7 @@ class Collector:
             replays: how often a member that our side lost is played again before HostFault is raised.
         """
         self.stats = CollectStats()
+        self._reason = ""
         self._hub, self._policy, self._renderer = hub, policy, renderer
         self._sampling, self._native, self._blank, self._replays = sampling, native_calls, blank_tools, replays
 
@@ -116,7 +119,7 @@ class Collector:
         self.stats = CollectStats()
         wanted = [(play, member) for play in plays for member in range(play.count)]
         done: dict[tuple[str, int], Trajectory] = {}
-        reason = ""
+        self._reason = ""
         for attempt in range(self._replays + 1):
             missing = [(play, member) for play, member in wanted if (play.group, member) not in done]
             if not missing:
@@ -125,14 +128,13 @@ class Collector:
                 self.stats.replayed += len(missing)
             for trajectory in await self._play(missing, seed):
                 if trajectory.outcome is Outcome.INFRA_FAULT:
-                    reason = trajectory.reason
+                    self._reason = trajectory.reason
                 else:
                     done[trajectory.group, trajectory.member] = trajectory
         lost = [f"{play.group}[{member}]" for play, member in wanted if (play.group, member) not in done]
         if lost:
-            raise HostFault(
-                f"{len(lost)} members lost {self._replays + 1} times by our side, {lost[0]} first: {reason}"
-            )
+            times = self._replays + 1
+            raise HostFault(f"{len(lost)} members lost {times} times by our side, {lost[0]} first: {self._reason}")
         return [done[play.group, member] for play, member in wanted]
 
     async def _play(self, members: Sequence[tuple[Play, int]], seed: int) -> list[Trajectory]:
@@ -149,7 +151,7 @@ class Collector:
             unfinished = [seat.handle for seat in seats if not _ended(seat)]
             if unfinished:
                 await asyncio.shield(asyncio.gather(*(h.close() for h in unfinished), return_exceptions=True))
-        return [_trajectory(seat) for seat in seats]
+        return [_trajectory(seat) for seat in seats if seat.lost is None]
 
     async def _open(self, members: Sequence[tuple[Play, int]]) -> list[_Seat]:
         """Open the episodes: members of a group that follow each other are created by one request."""
@@ -165,7 +167,13 @@ class Collector:
         return [seat for seats in opened for seat in seats]
 
     async def _create(self, play: Play, first: int, count: int) -> list[_Seat]:
-        handles = await self._hub.create(play.suite, task=play.task, count=count, group=play.group, first_member=first)
+        try:
+            handles = await self._hub.create(
+                play.suite, task=play.task, count=count, group=play.group, first_member=first
+            )
+        except HostFault as fault:
+            self._reason = str(fault)
+            return []
         seats = []
         for handle in handles:
             messages = [decode(Message, row) for row in handle.observation["messages"]]
@@ -236,16 +244,18 @@ class Collector:
                 action = Action(text=parsed.text, calls=calls)
             elif parsed.answer is not None:
                 action = Action(text=parsed.text, answer=parsed.answer)
-        done = await seat.handle.step(
-            action,
-            generation=GenerationIn(
-                finish=generation.finish,
-                prompt_tokens=generation.prompt_ids.size,
-                completion_tokens=generation.ids.size,
-                weight_version=generation.versions[-1][1] if generation.versions else self._policy.weight_version(),
-                policy=generation.policy,
-            ),
+        told = GenerationIn(
+            finish=generation.finish,
+            prompt_tokens=generation.prompt_ids.size,
+            completion_tokens=generation.ids.size,
+            weight_version=generation.versions[-1][1] if generation.versions else self._policy.weight_version(),
+            policy=generation.policy,
         )
+        try:
+            done = await seat.handle.step(action, generation=told)
+        except HostFault as fault:
+            seat.lost = self._reason = str(fault)
+            return
         turn = _turn(generation, done)
         seat.turns.append(turn)
         seat.last = done
@@ -258,7 +268,7 @@ class Collector:
 
 
 def _ended(seat: _Seat) -> bool:
-    return seat.last is not None and (seat.last.terminated or seat.last.truncated)
+    return seat.lost is not None or (seat.last is not None and (seat.last.terminated or seat.last.truncated))
 
 
 def _blank(observation: Observation) -> Observation:

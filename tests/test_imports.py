@@ -50,7 +50,7 @@ def allowed(module: str) -> set[str] | None:
 
 
 def modules() -> Iterator[tuple[str, Path]]:
-    for path in sorted(ROOT.rglob("*.py", recurse_symlinks=True) if sys.version_info >= (3, 13) else _walk(ROOT)):
+    for path in _walk(ROOT):
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
         yield name.removesuffix("__init__").rstrip("."), path
 
