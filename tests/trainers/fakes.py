@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
+from agenthub.policy import Request, Sampling
 from agenthub.records import (
     Call,
     Finish,
@@ -22,7 +23,9 @@ from agenthub.records import (
     frozen,
     ints,
 )
+from agenthub.rollout import CollectStats, Play, turn_seed
 from agenthub.trainers.batch import build_batch
+from agenthub.trainers.evaluate import Evaluation
 from agenthub.trainers.types import Batch
 
 VOCABULARY = 24
@@ -145,3 +148,117 @@ def mixed_batch() -> Batch:
         trajectory([CODE, ANSWER], reward=1.0, group="c", member=0, seed=3),
     ]
     return build_batch(rows)
+
+
+class FakePolicy:
+    """A served tiny model that samples token by token, a request at a time."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.model = tiny_model(seed)
+        self.version = 0
+        self.lie = 0.0
+        """Added to every reported log-probability."""
+
+    def load_state(self, state: Mapping[str, torch.Tensor], version: int) -> None:
+        self.model.load_state_dict(state)
+        self.version = version
+
+    def weight_version(self) -> int:
+        return self.version
+
+    async def generate(self, requests: Sequence[Request]) -> list[Generation]:
+        with torch.no_grad():
+            return self._sample(requests)
+
+    def _sample(self, requests: Sequence[Request]) -> list[Generation]:
+        """All prompts have one length, and none stops early."""
+        context = torch.tensor(np.stack([request.prompt_ids for request in requests]), dtype=torch.int64)
+        steps = requests[0].sampling.max_tokens
+        draws = np.stack([np.random.default_rng(request.seed).random(steps) for request in requests])
+        logprobs = []
+        for step in range(steps):
+            logs = torch.log_softmax(self.model(context).logits[:, -1], dim=-1)
+            reached = logs.double().exp().cumsum(dim=-1) < torch.from_numpy(draws[:, step : step + 1])
+            chosen = reached.sum(dim=-1, keepdim=True).clamp(max=VOCABULARY - 1)
+            logprobs.append(logs.gather(1, chosen) - self.lie)
+            context = torch.cat([context, chosen], dim=1)
+        return [
+            Generation(
+                policy="policy",
+                prompt_ids=request.prompt_ids,
+                ids=ints(ids),
+                logprobs=floats(row),
+                versions=((0, self.version),),
+                finish=Finish.STOP,
+            )
+            for request, ids, row in zip(
+                requests, context[:, -steps:].tolist(), torch.cat(logprobs, dim=1).tolist(), strict=True
+            )
+        ]
+
+
+class Bandit:
+    """A collector without a hub: one turn of two tokens, and an even first token wins; a token 1 makes it void."""
+
+    def __init__(self, policy: FakePolicy, before: Callable[[int], Awaitable[None]] | None = None) -> None:
+        self.policy, self.stats, self.calls = policy, CollectStats(), 0
+        self._before = before
+
+    async def collect(self, plays: Sequence[Play], *, seed: int) -> list[Trajectory]:
+        self.calls += 1
+        if self._before:
+            await self._before(self.calls)
+        self.stats = CollectStats(generate_s=0.01, environment_s=0.02, tokens=2 * sum(play.count for play in plays))
+        members = [(play, member) for play in plays for member in range(play.count)]
+        generations = await self.policy.generate(
+            [
+                Request(
+                    prompt_ids=ints([2 + sum(play.task.encode()) % 9, 5, 6]),
+                    sampling=Sampling(max_tokens=2),
+                    seed=turn_seed(seed, play.group, member, 0),
+                    stop_ids=frozenset(),
+                    complete=lambda ids: False,
+                )
+                for play, member in members
+            ]
+        )
+        return [self._trajectory(*who, one) for who, one in zip(members, generations, strict=True)]
+
+    def _trajectory(self, play: Play, member: int, generation: Generation) -> Trajectory:
+        first = int(generation.ids[0])
+        reward = float(first % 2 == 0)
+        one = Turn(
+            index=0,
+            generation=generation,
+            text=PROSE if first == 1 else ANSWER,
+            answer=None if first == 1 else "1",
+            rewards=frozen({"outcome": reward}),
+        )
+        return Trajectory(
+            task=f"{play.suite}/{play.task}",
+            group=play.group,
+            member=member,
+            turns=(one,),
+            stop=Stop.NO_CALL if first == 1 else Stop.ANSWERED,
+            outcome=Outcome.OK,
+            rewards=frozen({"outcome": reward}),
+            reward=reward,
+        )
+
+
+class Silent:
+    """A reporter that remembers."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.rows: list[dict[str, Any]] = []
+        self.evaluations: list[tuple[int, float]] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def update(self, row: Mapping[str, Any]) -> None:
+        self.rows.append(dict(row))
+
+    def evaluation(self, update: int, evaluation: Evaluation) -> None:
+        self.evaluations.append((update, evaluation.avg.mean))
