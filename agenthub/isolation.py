@@ -6,7 +6,7 @@ nothing about namespaces, containers or engines.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -97,14 +97,39 @@ class Box(Protocol):
     def fileno(self) -> int:
         """Descriptor of the stream socket to the resident program; non-blocking, owned by the box."""
 
+    def streams(self) -> tuple[int, int]:
+        """Descriptors of what the box's processes write to standard output and error; non-blocking, owned by the box.
+
+        They end only with the box; what was written before a reply on the socket can be read when the reply can.
+        """
+
+    def read_file(self, path: str, *, max_bytes: int) -> bytes:
+        """A regular file under the workspace, read without asking the box and without following links.
+
+        Raises:
+            UserError: the path leaves the workspace, is no regular file, is missing or too large.
+        """
+
+    def write_file(self, path: str, data: bytes) -> None:
+        """Write a file of the box's user under the workspace, with its folders. Raises as `read_file` does."""
+
+    def list_files(self, *, most: int) -> list[str]:
+        """Relative paths of the regular files in the workspace, sorted; at most `most`."""
+
     def usage(self) -> BoxUsage:
         """Usage so far; zeros where it cannot be read."""
 
     async def signal_soft(self) -> None:
         """Send SIGINT to the resident program; nothing happens where the box has ended."""
 
+    def discard(self) -> None:
+        """Begin to kill every process of the box and free all it held, without waiting. Safe to call again."""
+
     async def kill(self) -> BoxEnd:
-        """Kill every process of the box, free all it held, and say how it ended. Safe to call again."""
+        """`discard`, wait until nothing is left, and say how it ended. Safe to call again."""
+
+    def on_end(self, listener: Callable[[], None]) -> None:
+        """Call `listener` once the resident program has ended; at once where it has."""
 
     async def ended(self) -> BoxEnd:
         """Wait for the box to end by itself or by `kill`."""

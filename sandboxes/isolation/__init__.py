@@ -1,0 +1,1 @@
+"""Ways of starting boxes: `jail` is built from the kernel's own parts and needs no engine."""

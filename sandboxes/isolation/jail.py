@@ -1,0 +1,198 @@
+"""The jail: boxes made of the kernel's own parts (namespaces, seccomp, control groups), without an engine or a daemon.
+
+    hub (this module) --SEQPACKET-- supervisor --fork-- mold per image --fork-- process 1 of a box --fork-- worker
+          |                                               ^                        |                          |
+          |-- spawn requests -----------------------------+                        |                          |
+          |-- status pipe: how it ended (hub lets go: the box dies) ---------------+                          |
+          |-- socket, output pipes, workspace folder, pidfds: a turn never passes through anything else ------+
+
+Process 1 and the worker are never trusted with anything but their own box.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import platform
+import resource
+import socket
+from dataclasses import asdict
+from typing import Any
+
+from agenthub.errors import HostFault, UnknownName, UserError
+from agenthub.isolation import BoxSpec, Layer, Limits, Mount
+from agenthub.sandboxes.isolation import probe
+from agenthub.sandboxes.isolation.images import IMAGES
+from agenthub.sandboxes.isolation.jailbox import JailBox
+from agenthub.sandboxes.isolation.link import Link, MoldLink, readable
+
+__all__ = ["Jail"]
+
+_HELLO_BYTES = 4096
+_SPAWN_S = 20.0
+_AT_ONCE = 16
+"""Spawns in the making at any moment; more only take the processor from the boxes that are nearly ready."""
+_OPEN_FILES = 65_536
+
+_Key = tuple[str, tuple[Mount, ...]]
+
+
+class Jail:
+    """An `Isolation`. One supervisor serves it and is started again where it died; used within one event loop."""
+
+    def __init__(self) -> None:
+        self._link: Link | None = None
+        self._molds: dict[_Key, MoldLink] = {}
+        self._boxes: set[JailBox] = set()
+        self._starting = asyncio.Lock()
+        self._at_once = asyncio.Semaphore(_AT_ONCE)
+        self._closed = False
+
+    async def open(self) -> None:
+        """Start the supervisor. Raises as Isolation.open says."""
+        missing = probe.missing()
+        if missing is not None:
+            raise UserError(f"this machine cannot have the jail: {missing.name}: {missing.detail}")
+        _allow_open_files()
+        await self._supervisor()
+
+    async def spawn(self, spec: BoxSpec) -> JailBox:
+        """Start a box. Raises as Isolation.spawn says."""
+        _check(spec)
+        async with self._at_once:
+            mold = await self._mold(spec)
+            async with asyncio.timeout(_SPAWN_S) as limit:
+                try:
+                    return await self._born(mold, spec)
+                except TimeoutError as error:
+                    if not limit.expired():
+                        raise
+                    raise HostFault(f"a box was not ready after {_SPAWN_S:g} s") from error
+
+    async def warm(self, image: str) -> None:
+        """Start the mold of an image before the first box asks for it. Raises as `spawn` does."""
+        await self._mold(BoxSpec(image=image))
+
+    def layers(self) -> tuple[Layer, ...]:
+        """What holds a box in on this machine."""
+        return probe.layers()
+
+    async def close(self) -> None:
+        """Kill every box and end the supervisor."""
+        self._closed = True
+        boxes = list(self._boxes)
+        for box in boxes:
+            box.discard()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(5.0):
+                for box in boxes:
+                    await box.ended()
+        for mold in self._molds.values():
+            mold.close()
+        self._molds.clear()
+        if self._link is not None:
+            await self._link.close()
+            self._link = None
+
+    async def _supervisor(self) -> Link:
+        async with self._starting:
+            if self._closed:
+                raise HostFault("the jail is closed")
+            if self._link is None or not self._link.alive:
+                if self._link is not None:
+                    await self._link.close()
+                self._molds.clear()
+                self._link = await Link.start()
+            return self._link
+
+    async def _mold(self, spec: BoxSpec) -> MoldLink:
+        key = (spec.image, spec.mounts)
+        link = await self._supervisor()
+        async with self._starting:
+            mold = self._molds.get(key)
+            if mold is None or not mold.alive:
+                mold = self._molds[key] = await link.mold(spec.image, spec.mounts)
+            return mold
+
+    async def _born(self, mold: MoldLink, spec: BoxSpec) -> JailBox:
+        ours, theirs = socket.socketpair()
+        status, status_inside = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        ours.setblocking(False)
+        try:
+            with theirs:
+                message = {"argv": spec.argv, "env": dict(spec.env), "limits": asdict(spec.limits)}
+                try:
+                    await mold.spawn(message, [theirs.fileno(), status_inside])
+                finally:
+                    os.close(status_inside)
+            await readable(ours.fileno())
+            name, descriptors = _hello(ours, status)
+        except BaseException:
+            ours.close()
+            os.close(status)
+            raise
+        groups = self._link.facts["groups"] if self._link is not None else {}
+        box = JailBox(name, ours, status, descriptors, spec.limits, groups, self._boxes.discard)
+        self._boxes.add(box)
+        return box
+
+
+def _hello(channel: socket.socket, status: int) -> tuple[str, list[int]]:
+    """Name and descriptors of a new box, from its process 1. Raises HostFault."""
+    try:
+        data, descriptors, _, _ = socket.recv_fds(channel, _HELLO_BYTES, 8, socket.MSG_CMSG_CLOEXEC)
+    except OSError as error:
+        raise HostFault(f"a box ended while it was made: {error}") from error
+    if not data:
+        raise HostFault(_why(status))
+    message = json.loads(data[4:])
+    if "error" in message:
+        raise HostFault(f"cannot start a box: {message['error']}")
+    for descriptor in descriptors[:2]:
+        flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_NONBLOCK)
+    return message["box"], descriptors
+
+
+def _why(status: int) -> str:
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        return str(json.loads(os.read(status, _HELLO_BYTES))["error"])
+    return "a box ended while it was made"
+
+
+def _check(spec: BoxSpec) -> None:
+    """Refuse what this machine cannot give, by name. Raises UserError."""
+    if spec.image not in IMAGES:
+        raise UnknownName("image of the jail", spec.image, IMAGES)
+    if spec.network != "none":
+        raise UserError(f"the jail has no network {spec.network!r}; expected 'none'")
+    limits: Limits = spec.limits
+    memory_mb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
+    most: dict[str, tuple[Any, Any]] = {
+        "memory_mb": (limits.memory_mb, memory_mb),
+        "cpus": (limits.cpus, os.cpu_count() or 1),
+        "disk_mb": (limits.disk_mb, memory_mb),
+        "open_files": (limits.open_files, _OPEN_FILES),
+    }
+    for name, (asked, there) in most.items():
+        if asked > there:
+            raise UserError(f"limits.{name} is {asked}; this machine ({platform.node()}) can give {there}")
+    if limits.open_files < 16 or limits.memory_mb < 16:
+        raise UserError("a box needs limits.open_files of 16 and limits.memory_mb of 16 or more")
+    for row in spec.mounts:
+        if not os.path.isabs(row.source) or not os.path.isabs(row.target):
+            raise UserError(f"mount {row.source!r} on {row.target!r}: both must be absolute paths")
+        if not os.path.exists(row.source):
+            raise UserError(f"mount {row.source!r}: there is no such path on this machine")
+
+
+def _allow_open_files() -> None:
+    """A live box takes seven descriptors of the hub; the usual soft limit of 1024 would end at 140 boxes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = hard if hard != resource.RLIM_INFINITY else _OPEN_FILES
+    if soft < wanted:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -1,0 +1,148 @@
+"""One box of the jail, as the hub holds it: descriptors only, so that no call goes through another process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+from collections.abc import Callable, Mapping, Sequence
+
+from agenthub.isolation import BoxEnd, BoxUsage, Limits
+from agenthub.sandboxes.isolation import cgroups, files
+
+__all__ = ["JailBox"]
+
+_STATUS_BYTES = 4096
+
+
+class JailBox:
+    """A `Box`. Letting go of its status pipe, for whatever reason, ends the box."""
+
+    def __init__(
+        self,
+        name: str,
+        control: socket.socket,
+        status: int,
+        descriptors: Sequence[int],
+        limits: Limits,
+        groups: Mapping[str, str],
+        forget: Callable[[JailBox], None],
+    ) -> None:
+        self.id = name
+        self.limits = limits
+        self._control, self._status = control, status
+        self._out, self._err, self._folder, self._init, self._worker = descriptors
+        self._groups, self._forget = groups, forget
+        self._heard = b""
+        self._discarded = False
+        self._end: BoxEnd | None = None
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[BoxEnd] = self._loop.create_future()
+        self._listeners: list[Callable[[], None]] = []
+        self._usage: BoxUsage | None = None
+        self._loop.add_reader(status, self._on_status)
+
+    def fileno(self) -> int:
+        """The socket to the resident program."""
+        return self._control.fileno()
+
+    def streams(self) -> tuple[int, int]:
+        """Standard output and error."""
+        return self._out, self._err
+
+    def on_end(self, listener: Callable[[], None]) -> None:
+        """Call `listener` once the worker has ended, at once where it has."""
+        if self._heard or self._ended.done():
+            listener()
+        else:
+            self._listeners.append(listener)
+
+    def read_file(self, path: str, *, max_bytes: int) -> bytes:
+        """As isolation.Box says."""
+        return files.read_file(self._folder, path, max_bytes=max_bytes)
+
+    def write_file(self, path: str, data: bytes) -> None:
+        """As isolation.Box says."""
+        owner = os.fstat(self._folder).st_uid
+        files.write_file(self._folder, path, data, owner=owner if owner != os.geteuid() else None)
+
+    def list_files(self, *, most: int) -> list[str]:
+        """As isolation.Box says."""
+        return files.list_files(self._folder, most=most)
+
+    def usage(self) -> BoxUsage:
+        """Usage so far, or what it was when the box ended."""
+        if self._usage is not None:
+            return self._usage
+        used = cgroups.usage_of(self._groups, self.id)
+        return BoxUsage(cpu_s=used["cpu_s"], peak_mb=int(used["peak_mb"]))
+
+    async def signal_soft(self) -> None:
+        """SIGINT to the worker."""
+        if not self._discarded:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._worker, signal.SIGINT)
+
+    def discard(self) -> None:
+        """Kill process 1, and with it everything in the box, and close all that leads into it."""
+        if self._discarded:
+            return
+        self._discarded = True
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._init, signal.SIGKILL)
+        self._control.close()
+        for descriptor in (self._out, self._err, self._folder, self._init, self._worker):
+            os.close(descriptor)
+
+    async def kill(self) -> BoxEnd:
+        """Discard, and wait until nothing is left."""
+        self.discard()
+        return await self.ended()
+
+    async def ended(self) -> BoxEnd:
+        """Wait for the end."""
+        return await asyncio.shield(self._ended)
+
+    def _on_status(self) -> None:
+        """Lines of process 1 and of the mold; the end of the pipe is the end of everything in the box."""
+        try:
+            data = os.read(self._status, _STATUS_BYTES)
+        except BlockingIOError:
+            return
+        self._heard += data
+        if not data:
+            self._loop.remove_reader(self._status)
+            os.close(self._status)
+            self._conclude()
+        for listener in self._listeners:
+            listener()
+        self._listeners.clear()
+
+    def _conclude(self) -> None:
+        code: int | None = None
+        used: dict[str, float] | None = None
+        for line in self._heard.splitlines():
+            row = json.loads(line)
+            code = row.get("worker", code)
+            used = row.get("usage", used)
+        self._usage = BoxUsage(cpu_s=used["cpu_s"], peak_mb=int(used["peak_mb"])) if used else BoxUsage(cpu_s=0.0, peak_mb=0)
+        oom = bool(used and used["oom"])
+        if used is None:
+            end = BoxEnd(code=code, oom=False, reason="the mold or the supervisor is gone", host_fault=code is None)
+        else:
+            end = BoxEnd(code=code, oom=oom, reason=_reason(code, oom=oom, limits=self.limits))
+        self._ended.set_result(end)
+        self._forget(self)
+
+
+def _reason(code: int | None, *, oom: bool, limits: Limits) -> str:
+    if oom and code in (None, -signal.SIGKILL):
+        return f"out of memory: the box may use {limits.memory_mb} MiB"
+    if code is None:
+        return "killed"
+    if code < 0:
+        return f"ended by signal {signal.Signals(-code).name}"
+    return f"exited with status {code}"

@@ -1,0 +1,133 @@
+"""The Python tool of one episode: a live interpreter in a box, one cell a turn."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from agenthub.errors import BoxLost, HostFault
+from agenthub.isolation import Box
+from agenthub.records import Call, Observation, Text
+from agenthub.sandboxes.python.capture import Capture, Shown, harmless
+from agenthub.sandboxes.python.channel import Channel, Overdue
+
+__all__ = ["PythonSession", "Settings"]
+
+_MAX_FRAME_BYTES = 1 << 20
+_VALUE_CHARS = 32_768
+_MOST_FILES = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The tool's own settings: `params` of a suite."""
+
+    shown_bytes: int = 8192
+    """Bytes of each output stream that an observation shows; half from its start, half from its end."""
+    grace_s: float = 1.0
+    """Seconds between the interrupt at the end of a turn's time and the end of the box."""
+
+
+class PythonSession:
+    """A `Sandbox`."""
+
+    def __init__(self, box: Box, *, output_bytes: int, settings: Settings) -> None:
+        self._box, self._settings = box, settings
+        self._channel = Channel(box, max_frame_bytes=_MAX_FRAME_BYTES, output_bytes=output_bytes)
+        self._turn = 0
+        self._ended: str | None = None
+
+    async def call(self, call: Call, *, timeout_s: float) -> Observation:
+        """Run one cell. Raises as Sandbox.call says."""
+        code = call.arguments.get("code")
+        if not isinstance(code, str) or len(call.arguments) != 1:
+            text = "error: the tool takes one argument, code, a string of Python\n"
+            return Observation(call_id=call.id, parts=(Text(text=text, channel="error"),), failed=True)
+        self._check_alive()
+        self._turn += 1
+        out, err = Capture(self._settings.shown_bytes), Capture(self._settings.shown_bytes)
+        self._channel.begin(out, err)
+        try:
+            reply, interrupted = await self._exchange(code, timeout_s)
+        except (BoxLost, HostFault) as error:
+            self._ended = str(error)
+            self.discard()
+            raise
+        except asyncio.CancelledError:
+            self._ended = "a turn was cancelled"
+            self.discard()
+            raise
+        self._channel.finish()
+        notice = f"interrupted after {timeout_s:g} s; the state of the session is kept\n" if interrupted else ""
+        return _observation(call.id, out.shown(), err.shown(), reply, notice)
+
+    async def read_file(self, path: str, *, max_bytes: int = 1 << 20) -> bytes:
+        """As Sandbox.read_file says."""
+        self._check_alive()
+        return self._box.read_file(path, max_bytes=max_bytes)
+
+    async def write_file(self, path: str, data: bytes) -> None:
+        """As Sandbox.write_file says."""
+        self._check_alive()
+        self._box.write_file(path, data)
+
+    async def list_files(self) -> list[str]:
+        """As Sandbox.list_files says."""
+        self._check_alive()
+        return self._box.list_files(most=_MOST_FILES)
+
+    async def close(self) -> None:
+        """Free everything; the box's remains are gone a moment later, and all of them when the factory closes."""
+        self._ended = self._ended or "it is closed"
+        self.discard()
+
+    def discard(self) -> None:
+        """`close` without waiting for anything."""
+        self._channel.close()
+        self._box.discard()
+
+    def _check_alive(self) -> None:
+        if self._ended is not None:
+            raise BoxLost(self._ended)
+
+    async def _exchange(self, code: str, timeout_s: float) -> tuple[dict[str, object], bool]:
+        """The reply to a cell, and whether it took an interrupt to get it."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        interrupted = False
+        try:
+            reply = await self._channel.ask({"op": "exec", "id": self._turn, "code": code}, deadline)
+        except Overdue:
+            interrupted = True
+            await self._box.signal_soft()
+            try:
+                reply = await self._channel.again(deadline + self._settings.grace_s)
+            except Overdue:
+                reason = f"out of time: no answer {self._settings.grace_s:g} s after the interrupt at {timeout_s:g} s"
+                await self._channel.lost(reason)
+        if reply.get("id") != self._turn:
+            await self._channel.lost("the program wrote to the sandbox's socket")
+        return reply, interrupted
+
+
+def _observation(call_id: str, out: Shown, err: Shown, reply: dict[str, object], notice: str) -> Observation:
+    """Output, error output, value, error and notice, in this order; empty ones are left out."""
+    value, error = _text(reply.get("value")), _text(reply.get("error"))
+    rows = ((out.text, "output"), (err.text, "error"), (value, "value"), (error, "error"), (notice, "notice"))
+    parts = tuple(Text(text=_line(text), channel=channel) for text, channel in rows if text)
+    return Observation(
+        call_id=call_id,
+        parts=parts,
+        failed=bool(error or notice),
+        truncated=out.truncated or err.truncated,
+        sha256=out.sha256 or err.sha256,
+    )
+
+
+def _text(value: object) -> str:
+    """A string of a reply, made harmless and bounded: the box wrote it."""
+    return harmless(value[:_VALUE_CHARS]) if isinstance(value, str) else ""
+
+
+def _line(text: str) -> str:
+    return text if text.endswith("\n") else text + "\n"
