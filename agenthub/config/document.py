@@ -146,6 +146,12 @@ class _Builder:
 
     def _scalar(self, node: ScalarNode) -> Any:
         kind, text = _tag(node), str(node.value)
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            # Escapes of JSON write a character beyond 16 bits as two halves.
+            try:
+                text = text.encode("utf-16", "surrogatepass").decode("utf-16")
+            except UnicodeDecodeError:
+                raise self._error(node, "holds half of a surrogate pair, which is no character") from None
         if kind in ("str", "timestamp", "merge", "value"):
             return text
         if kind == "null":
