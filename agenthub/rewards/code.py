@@ -8,6 +8,7 @@ candidate holds neither tests nor expected values.
 from __future__ import annotations
 
 import ast
+import keyword
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -26,6 +27,12 @@ __all__ = ["candidate_source", "io_cases", "unittest"]
 
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 _FENCED = re.compile(r"\A\s*```(?:python|py)?\n(.*?)\n?```\s*\Z", re.DOTALL)
+_DRIVER = """
+def agenthub_{function}(candidate):
+    global {entry}
+    {entry} = candidate
+    {function}(candidate)
+"""
 
 
 class _CodeArgs(ConfigModel):
@@ -47,7 +54,7 @@ class UnittestArgs(_CodeArgs):
     functions: tuple[str, ...] = ("check",)
     """The test functions, in the order in which they run."""
     entry: str
-    """Name of the candidate's function."""
+    """Name of the candidate's function. Where the tests call it by that name, they call the candidate's too."""
     header: str = ""
     """Trusted code that is loaded before the tests and, in the other box, before the candidate."""
 
@@ -88,6 +95,8 @@ def _tests_compile(task: Task, args: UnittestArgs) -> None:
     except (SyntaxError, ValueError) as error:
         raise TaskBroken(f"the tests are no Python: {error}") from error
     defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    if not args.entry.isidentifier() or keyword.iskeyword(args.entry) or args.entry in args.functions:
+        raise TaskBroken(f"entry is {args.entry!r}; expected the name of a function that is no test function")
     lacking = [name for name in args.functions if name not in defined]
     if lacking or not args.functions:
         raise TaskBroken(f"the tests define no function {', '.join(lacking) or 'to run'}")
@@ -106,7 +115,8 @@ async def unittest(context: Context, args: UnittestArgs) -> Score:
     if source is None or not source.strip():
         return Score(value=0.0, reason="no code was given")
     async with _box(context, args.sandbox) as tests, _box(context, args.sandbox) as candidate:
-        broken = await tests.load(f"{args.header}\n{args.tests}", timeout_s=args.seconds)
+        drivers = "".join(_DRIVER.format(function=name, entry=args.entry) for name in args.functions)
+        broken = await tests.load(f"{args.header}\n{args.tests}\n{drivers}", timeout_s=args.seconds)
         if broken.error is not None:
             raise TaskBroken(f"{context.task.place or context.task.key}: the tests do not load: {broken.error}")
         for trusted, code in ((True, args.header), (False, source)):
@@ -125,7 +135,7 @@ async def _drive(tests: CodeBox, candidate: CodeBox, args: UnittestArgs, functio
     async def call(positional: Sequence[Any], named: Mapping[str, Any]) -> Plain:
         return await candidate.invoke(args.entry, positional, named, timeout_s=args.seconds)
 
-    done = await tests.drive(function, candidate=call, timeout_s=args.seconds)
+    done = await tests.drive(f"agenthub_{function}", candidate=call, timeout_s=args.seconds)
     return None if done.error is None and not done.lost else f"{function}: {_name(done.error or 'the box ended')}"
 
 
