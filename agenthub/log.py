@@ -108,8 +108,9 @@ class _Job:
 class EpisodeLog:
     """The log of one hub process; a second process that opens the same file is refused."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, max_pages: int | None = None) -> None:
+        """`max_pages` bounds the file in pages of 4 KiB; what does not fit is a full disk."""
+        self.path, self._max_pages = path, max_pages
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lock_file: int | None = None
@@ -210,6 +211,8 @@ class EpisodeLog:
             raise UserError(f"episode log {self.path}: version {version}; this agenthub writes version {_VERSION}")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
+        if self._max_pages is not None:
+            connection.execute(f"PRAGMA max_page_count = {int(self._max_pages)}")
         if empty:
             connection.executescript(_SCHEMA)
 

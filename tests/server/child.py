@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+
 import typer
 
-import tests.fakes
+import tests.fakes  # noqa: F401 - importing it registers the sandbox
 from agenthub.cli.serve import command
+from agenthub.errors import AgenthubError
 
 if __name__ == "__main__":
-    assert tests.fakes.FakeFactory  # importing it registers the sandbox
-    typer.run(command)
+    try:
+        typer.run(command)
+    except AgenthubError as error:
+        sys.exit(f"agenthub: {error}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 from aiohttp import web
 
 from agenthub.episodes import Workbench
-from agenthub.log import EpisodeLog
+from agenthub.errors import HostFault
+from agenthub.log import Entry, EpisodeLog
 from agenthub.records import frozen
 from agenthub.sandbox import SandboxSpec
 from agenthub.server.app import make_app
@@ -20,7 +22,7 @@ from agenthub.server.dispatcher import Dispatcher
 from agenthub.suites.task import Suite, TaskLimits, ToolUse
 from tests.fakes import FakeFactory, fake_task
 
-__all__ = ["CALL", "RunningHub", "hub", "suites", "winning"]
+__all__ = ["CALL", "RunningHub", "hub", "suites", "until", "winning"]
 
 CALL = {"calls": [{"tool": "python", "arguments": {"code": "1+1"}}]}
 MAX_BODY = 1 << 20
@@ -53,20 +55,40 @@ def suites() -> dict[str, Suite]:
     return {"fakes": suite}
 
 
+class FillableLog(EpisodeLog):
+    """A log whose disk can be full."""
+
+    full = False
+
+    async def append(self, *entries: Entry) -> None:
+        if self.full:
+            raise HostFault("episode log: database or disk is full")
+        await super().append(*entries)
+
+
 @dataclass(frozen=True)
 class RunningHub:
     """A hub that serves."""
 
     url: str
     dispatcher: Dispatcher
-    log: EpisodeLog
+    log: FillableLog
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something to become true; fails after some seconds."""
+    for _ in range(500):
+        if condition():
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("it did not become true")
 
 
 @asynccontextmanager
 async def hub(folder: Path, *, token: str | None = None, max_episodes: int = 64) -> AsyncIterator[RunningHub]:
     """Serve inside the context; every box of its episodes is closed after it."""
     FakeFactory.made.clear()
-    log = EpisodeLog(folder / "log.sqlite")
+    log = FillableLog(folder / "log.sqlite")
     async with Dispatcher(
         Catalog(suites()), Workbench(), log, folder / "blobs", max_episodes=max_episodes
     ) as dispatcher:
