@@ -103,17 +103,17 @@ class Box(Protocol):
         They end only with the box; what was written before a reply on the socket can be read when the reply can.
         """
 
-    def read_file(self, path: str, *, max_bytes: int) -> bytes:
+    async def read_file(self, path: str, *, max_bytes: int) -> bytes:
         """A regular file under the workspace, read without asking the box and without following links.
 
         Raises:
             UserError: the path leaves the workspace, is no regular file, is missing or too large.
         """
 
-    def write_file(self, path: str, data: bytes) -> None:
+    async def write_file(self, path: str, data: bytes) -> None:
         """Write a file of the box's user under the workspace, with its folders. Raises as `read_file` does."""
 
-    def list_files(self, *, most: int) -> list[str]:
+    async def list_files(self, *, most: int) -> list[str]:
         """Relative paths of the regular files in the workspace, sorted; at most `most`."""
 
     def usage(self) -> BoxUsage:

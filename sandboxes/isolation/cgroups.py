@@ -1,5 +1,6 @@
-"""Control groups of boxes, version 1 and 2: one parent group a supervisor, one child group a box. Standard library only.
+"""Control groups of boxes, version 1 and 2: one parent group a supervisor, one child group a box.
 
+Standard library only.
 A supervisor's parent is named `agenthub.<pid>.<start time>`, so that a later one can tell whose groups are left over.
 Paths go through descriptors opened before the root changes, because a mold no longer sees /sys/fs/cgroup.
 """
@@ -281,10 +282,10 @@ def sweep(hierarchies: list[Hierarchy]) -> int:
         with contextlib.suppress(OSError):
             for name in os.listdir(row.path):
                 parts = name.split(".")
-                if name.startswith(_PREFIX) and len(parts) == 3 and parts[1].isdigit():
-                    if str(start_time(int(parts[1]))) != parts[2]:
-                        _remove_tree(os.path.join(row.path, name))
-                        count += 1
+                ours = name.startswith(_PREFIX) and len(parts) == 3 and parts[1].isdigit()
+                if ours and str(start_time(int(parts[1]))) != parts[2]:
+                    _remove_tree(os.path.join(row.path, name))
+                    count += 1
     return count
 
 

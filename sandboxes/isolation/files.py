@@ -69,15 +69,15 @@ def list_files(folder: int, *, most: int) -> list[str]:
     seen = 0
     while waiting and len(found) < most and seen < 10 * most:
         here = waiting.pop()
-        with contextlib.suppress(OSError), _opened(folder, here or ".", os.O_RDONLY | os.O_DIRECTORY) as descriptor:
-            with os.scandir(descriptor) as entries:
-                for entry in entries:
-                    seen += 1
-                    path = f"{here}/{entry.name}" if here else entry.name
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(path)
-                    elif entry.is_file(follow_symlinks=False):
-                        found.append(path)
+        flags = os.O_RDONLY | os.O_DIRECTORY
+        with contextlib.suppress(OSError), _opened(folder, here or ".", flags) as opened, os.scandir(opened) as entries:
+            for entry in entries:
+                seen += 1
+                path = f"{here}/{entry.name}" if here else entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(path)
+                elif entry.is_file(follow_symlinks=False):
+                    found.append(path)
     return sorted(found)[:most]
 
 
@@ -124,12 +124,11 @@ def _read(descriptor: int, path: str, most: int) -> bytes:
 def _make_folder(folder: int, parts: list[str], owner: int | None) -> None:
     path = "/".join(parts)
     above = "/".join(parts[:-1]) or "."
-    with _opened(folder, above, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(parts[-1], 0o755, dir_fd=descriptor)
-            with _opened(folder, path, os.O_RDONLY | os.O_DIRECTORY) as made:
-                if owner is not None:
-                    os.fchown(made, owner, owner)
+    with _opened(folder, above, os.O_RDONLY | os.O_DIRECTORY) as descriptor, contextlib.suppress(FileExistsError):
+        os.mkdir(parts[-1], 0o755, dir_fd=descriptor)
+        with _opened(folder, path, os.O_RDONLY | os.O_DIRECTORY) as made:
+            if owner is not None:
+                os.fchown(made, owner, owner)
 
 
 def _refusal(path: str, error: OSError) -> UserError:

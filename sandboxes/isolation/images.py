@@ -8,10 +8,10 @@ from dataclasses import dataclass
 __all__ = ["IMAGES", "Image"]
 
 _STANDARD = (
-    "_strptime abc argparse array ast asyncio base64 bisect calendar cmath collections collections.abc contextlib copy csv "
-    "dataclasses datetime decimal enum fractions functools hashlib heapq io itertools json linecache math numbers "
-    "operator os pathlib pprint queue random re secrets shutil signal socket sqlite3 statistics string struct "
-    "subprocess tempfile textwrap threading time timeit traceback types typing unicodedata unittest uuid zlib"
+    "_strptime abc array ast base64 bisect calendar cmath collections collections.abc contextlib copy dataclasses "
+    "datetime decimal enum fractions functools hashlib heapq io itertools json linecache math numbers operator os "
+    "pathlib pprint random re shutil signal statistics string struct subprocess textwrap threading time timeit "
+    "traceback types typing unicodedata"
 )
 
 

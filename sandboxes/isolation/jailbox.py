@@ -60,16 +60,16 @@ class JailBox:
         else:
             self._listeners.append(listener)
 
-    def read_file(self, path: str, *, max_bytes: int) -> bytes:
+    async def read_file(self, path: str, *, max_bytes: int) -> bytes:
         """As isolation.Box says."""
         return files.read_file(self._folder, path, max_bytes=max_bytes)
 
-    def write_file(self, path: str, data: bytes) -> None:
+    async def write_file(self, path: str, data: bytes) -> None:
         """As isolation.Box says."""
         owner = os.fstat(self._folder).st_uid
         files.write_file(self._folder, path, data, owner=owner if owner != os.geteuid() else None)
 
-    def list_files(self, *, most: int) -> list[str]:
+    async def list_files(self, *, most: int) -> list[str]:
         """As isolation.Box says."""
         return files.list_files(self._folder, most=most)
 
@@ -77,8 +77,7 @@ class JailBox:
         """Usage so far, or what it was when the box ended."""
         if self._usage is not None:
             return self._usage
-        used = cgroups.usage_of(self._groups, self.id)
-        return BoxUsage(cpu_s=used["cpu_s"], peak_mb=int(used["peak_mb"]))
+        return _usage(cgroups.usage_of(self._groups, self.id))
 
     async def signal_soft(self) -> None:
         """SIGINT to the worker."""
@@ -128,7 +127,7 @@ class JailBox:
             row = json.loads(line)
             code = row.get("worker", code)
             used = row.get("usage", used)
-        self._usage = BoxUsage(cpu_s=used["cpu_s"], peak_mb=int(used["peak_mb"])) if used else BoxUsage(cpu_s=0.0, peak_mb=0)
+        self._usage = _usage(used or {})
         oom = bool(used and used["oom"])
         if used is None:
             end = BoxEnd(code=code, oom=False, reason="the mold or the supervisor is gone", host_fault=code is None)
@@ -136,6 +135,10 @@ class JailBox:
             end = BoxEnd(code=code, oom=oom, reason=_reason(code, oom=oom, limits=self.limits))
         self._ended.set_result(end)
         self._forget(self)
+
+
+def _usage(used: Mapping[str, float]) -> BoxUsage:
+    return BoxUsage(cpu_s=used.get("cpu_s", 0.0), peak_mb=int(used.get("peak_mb", 0.0)))
 
 
 def _reason(code: int | None, *, oom: bool, limits: Limits) -> str:

@@ -28,11 +28,17 @@ _BOOT = (
 )
 
 
+def settle(waiting: asyncio.Future[None]) -> None:
+    """Let whoever waits go on."""
+    if not waiting.done():
+        waiting.set_result(None)
+
+
 async def readable(descriptor: int) -> None:
     """Wait until a descriptor can be read or has ended."""
     loop = asyncio.get_running_loop()
-    ready = loop.create_future()
-    loop.add_reader(descriptor, lambda: ready.done() or ready.set_result(None))
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(descriptor, settle, ready)
     try:
         await ready
     finally:
@@ -42,8 +48,8 @@ async def readable(descriptor: int) -> None:
 async def writable(descriptor: int) -> None:
     """Wait until a descriptor takes bytes or its other end is gone."""
     loop = asyncio.get_running_loop()
-    ready = loop.create_future()
-    loop.add_writer(descriptor, lambda: ready.done() or ready.set_result(None))
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_writer(descriptor, settle, ready)
     try:
         await ready
     finally:
@@ -106,20 +112,7 @@ class Link:
     @classmethod
     async def start(cls) -> Link:
         """Start a supervisor. Raises HostFault."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
-        folder = str(Path(agenthub.__file__).resolve().parent.parent)
-        with theirs:
-            # A fixed hash seed keeps the order of sets equal from run to run; the environment holds nothing else.
-            process = subprocess.Popen(
-                [sys.executable, "-S", "-s", "-P", "-B", "-c", _BOOT, folder, str(theirs.fileno()), str(os.getpid())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                env={"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8"},
-                cwd="/",
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
+        process, ours = _launch()
         link = cls(process, ours)
         try:
             async with asyncio.timeout(_START_S):
@@ -201,3 +194,26 @@ class Link:
             finally:
                 os.close(pidfd)
         self._process.wait()
+
+
+def _launch() -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """The supervisor's process and our end of its socket. Raises HostFault."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    folder = str(Path(agenthub.__file__).resolve().parent.parent)
+    # A fixed hash seed keeps the order of sets equal from run to run; the environment holds nothing else.
+    try:
+        with theirs:
+            process = subprocess.Popen(
+                [sys.executable, "-S", "-s", "-P", "-B", "-c", _BOOT, folder, str(theirs.fileno()), str(os.getpid())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                env={"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8"},
+                cwd="/",
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+    except OSError as error:
+        ours.close()
+        raise HostFault(f"the supervisor did not start: {error}") from error
+    return process, ours

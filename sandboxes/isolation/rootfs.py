@@ -35,6 +35,9 @@ _ETC = {
 }
 
 
+_LOADERS = ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-musl-x86_64.so.1")
+
+
 def library_paths() -> list[str]:
     """What this interpreter is made of: its standard library, its binary, and the folders of its shared libraries."""
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
@@ -48,12 +51,16 @@ def library_paths() -> list[str]:
             path = "/" + path
             if os.path.basename(path).startswith("libpython"):
                 paths.add(path)
-            elif not path.startswith(tuple(paths)):
+            else:
                 paths.add(os.path.dirname(path))
     zones = "/usr/share/zoneinfo"
     if os.path.isdir(zones):
         paths.add(zones)
-    return sorted(_outermost(paths))
+    for loader in _LOADERS:
+        if os.path.exists(loader):
+            # The folder by its real name, for the link at the root stays a link; the file may be a link of its own.
+            paths.add(os.path.join(os.path.realpath(os.path.dirname(loader)), os.path.basename(loader)))
+    return _outermost(paths)
 
 
 def _outermost(paths: Iterable[str]) -> list[str]:
@@ -69,6 +76,7 @@ def enter(paths: Iterable[str], mounts: Iterable[Mount], *, rootless: bool) -> N
 
     The caller is alone in a mount namespace and may mount in it.
     """
+    sources = {path: os.path.realpath(path) for path in paths}
     sys_.mount("none", "/", None, sys_.MS_REC | sys_.MS_PRIVATE)
     sys_.mount("tmpfs", "/tmp", "tmpfs", sys_.MS_NOSUID, "size=4m,nr_inodes=4096,mode=0755")
     os.mkdir("/tmp" + OLD_ROOT, 0o700)
@@ -82,8 +90,8 @@ def enter(paths: Iterable[str], mounts: Iterable[Mount], *, rootless: bool) -> N
         with open("/etc/" + name, "w", encoding="utf-8") as file:
             file.write(text)
     _copy_links()
-    for path in paths:
-        bind(path, path)
+    for path, source in sources.items():
+        bind(source, path)
     _hide_packages()
     for row in mounts:
         bind(row.source, row.target, writable=row.writable)

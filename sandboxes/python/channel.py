@@ -123,8 +123,8 @@ class Channel:
                 self._lose(_CLOSED)
 
     async def _writable(self, deadline: float) -> None:
-        ready = self._loop.create_future()
-        self._loop.add_writer(self._socket.fileno(), lambda: ready.done() or ready.set_result(None))
+        ready: asyncio.Future[None] = self._loop.create_future()
+        self._loop.add_writer(self._socket.fileno(), _settle, ready)
         timer = self._loop.call_at(deadline, _expire, ready)
         try:
             await ready
@@ -180,8 +180,8 @@ class Channel:
             self._wake()
 
     def _wake(self) -> None:
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(None)
+        if self._waiting is not None:
+            _settle(self._waiting)
 
     def _resume(self, descriptor: int) -> None:
         if not self._closed and descriptor in self._sinks and descriptor not in self._reading:
@@ -221,6 +221,11 @@ class Channel:
             return False
         sink.feed(data)
         return bool(data)
+
+
+def _settle(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
 
 
 def _expire(waiting: asyncio.Future[None]) -> None:

@@ -10,6 +10,7 @@ import _sitebuiltins
 import builtins
 import gc
 import io
+import json
 import os
 import random
 import signal
@@ -92,20 +93,18 @@ class Guest:
             view = view[os.write(self._control, view) :]
 
     def _receive(self) -> dict[str, Any]:
-        import json
-
         length = int.from_bytes(self._exactly(4), "big")
         message: dict[str, Any] = json.loads(self._exactly(length))
         return message
 
     def _exactly(self, count: int) -> bytes:
-        data = b""
+        data = bytearray()
         while len(data) < count:
             chunk = os.read(self._control, count - len(data))
             if not chunk:
                 os._exit(0)
             data += chunk
-        return data
+        return bytes(data)
 
 
 def main(control: int) -> NoReturn:
@@ -115,8 +114,11 @@ def main(control: int) -> NoReturn:
         stream = io.TextIOWrapper(raw, "utf-8", "backslashreplace", line_buffering=descriptor == 2)
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
-    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)
-    builtins.exit = builtins.quit = _sitebuiltins.Quitter("exit", "Ctrl-D (i.e. EOF)")  # type: ignore[assignment]
+    reader = io.BufferedReader(io.FileIO(0, closefd=False))
+    setattr(sys, "__stdin__", io.TextIOWrapper(reader, "utf-8", "surrogateescape"))  # noqa: B010
+    sys.stdin = sys.__stdin__
+    for name in ("exit", "quit"):
+        setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D (i.e. EOF)"))
     sys.argv = [""]
     sys.path[:] = ["", *(path for path in sys.path if path)]
     guest = Guest(control)

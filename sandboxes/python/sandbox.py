@@ -44,7 +44,8 @@ class PythonSandbox:
 
     def __init__(self, isolation: str | Isolation = "jail") -> None:
         self._name = isolation if isinstance(isolation, str) else type(isolation).__name__.lower()
-        self._isolation: Isolation = registry("isolation").load(isolation)() if isinstance(isolation, str) else isolation
+        made = registry("isolation").load(isolation)() if isinstance(isolation, str) else isolation
+        self._isolation: Isolation = made
         self._pools: dict[str, Pool] = {}
         self._open = False
 
@@ -63,7 +64,7 @@ class PythonSandbox:
         box = await self._box(spec)
         try:
             for path, data in spec.files.items():
-                box.write_file(path, data)
+                await box.write_file(path, data)
             return PythonSession(box, output_bytes=spec.limits.output_bytes, settings=settings)
         except BaseException:
             box.discard()

@@ -64,17 +64,17 @@ class PythonSession:
     async def read_file(self, path: str, *, max_bytes: int = 1 << 20) -> bytes:
         """As Sandbox.read_file says."""
         self._check_alive()
-        return self._box.read_file(path, max_bytes=max_bytes)
+        return await self._box.read_file(path, max_bytes=max_bytes)
 
     async def write_file(self, path: str, data: bytes) -> None:
         """As Sandbox.write_file says."""
         self._check_alive()
-        self._box.write_file(path, data)
+        await self._box.write_file(path, data)
 
     async def list_files(self) -> list[str]:
         """As Sandbox.list_files says."""
         self._check_alive()
-        return self._box.list_files(most=_MOST_FILES)
+        return await self._box.list_files(most=_MOST_FILES)
 
     async def close(self) -> None:
         """Free everything; the box's remains are gone a moment later, and all of them when the factory closes."""
