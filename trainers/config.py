@@ -137,7 +137,7 @@ class EvalConfig(ConfigModel):
     every: int = Field(
         default=0, ge=0, description="updates between two; 0 is before the first and after the last alone"
     )
-    split: str = "test"
+    split: str = "eval"
     tasks: int = Field(default=200, ge=1, description="the first ones of the split")
     k: int = Field(default=8, ge=1, le=1024, description="episodes on each task")
     temperature: float = Field(default=1.0, ge=0.0, le=10.0)

@@ -40,15 +40,19 @@ class RunFolder:
         self._files = {name: (path / name).open("ab") for name in LINES}
 
     @classmethod
-    def create(cls, path: Path, recipe: Recipe) -> RunFolder:
+    def create(cls, path: Path, recipe: Recipe, *, replace: bool = False) -> RunFolder:
         """A new run.
+
+        Args:
+            replace: remove what an earlier run wrote there; other files stay.
 
         Raises:
             UserError: the folder holds a run already, is in use, or cannot be written.
         """
-        if (path / "config.yaml").exists():
-            raise UserError(f"{path} holds a run already; go on with --resume, or give another --out")
+        if (path / "config.yaml").exists() and not replace:
+            raise UserError(f"{path} holds a run already; --resume goes on with it, --replace drops it")
         lock = _locked(path)
+        _remove_run(path)
         stream = io.StringIO()
         yaml = YAML(typ="safe", pure=True)
         yaml.default_flow_style = False
@@ -114,6 +118,13 @@ class RunFolder:
         for file in self._files.values():
             file.close()
         self._lock.close()
+
+
+def _remove_run(path: Path) -> None:
+    for name in ("config.yaml", "report.html", *LINES):
+        (path / name).unlink(missing_ok=True)
+    for file in (path / "checkpoints").glob("update-*"):
+        file.unlink()
 
 
 def _locked(path: Path) -> BinaryIO:

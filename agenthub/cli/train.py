@@ -1,0 +1,76 @@
+"""`agenthub train`: train a policy by a recipe, on a hub that is started for the run or serves already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from agenthub.trainers.folder import RunFolder
+
+__all__ = ["command"]
+
+
+def command(
+    recipe: Annotated[str | None, typer.Argument(help="name of a recipe (see `agenthub recipes`), or a file")] = None,
+    suite: Annotated[str | None, typer.Option(help="suite to train on, in place of the recipe's")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="key=value put over the recipe")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder of the run; runs/RECIPE-DATE where left out")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with the run in --out")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="drop the run that is in --out")] = False,
+    hub: Annotated[str | None, typer.Option(help="URL of a hub that serves already")] = None,
+    tasks: Annotated[list[Path] | None, typer.Option(help="suites for the hub that is started")] = None,
+) -> None:
+    """Train, and write config, trajectories, metrics, checkpoints and report.html under --out."""
+    from agenthub.errors import UserError
+
+    if resume == (recipe is not None):
+        raise UserError("give a recipe, or --resume with the --out of a run; `agenthub recipes` lists recipes")
+    if resume and (out is None or suite is not None or replace):
+        raise UserError("--resume goes on with the run in --out as it was; it takes no --suite and no --replace")
+    overrides = [*([f"suite={suite}"] if suite else []), *(set_ or [])]
+    folder = _resumed(out, overrides) if resume and out else _new(str(recipe), overrides, out, replace)
+    status = _run(folder, hub, tasks or [])
+    if status:
+        raise typer.Exit(status)
+
+
+def _new(recipe: str, overrides: list[str], out: Path | None, replace: bool) -> RunFolder:
+    import time
+
+    from agenthub.trainers.config import load_recipe
+    from agenthub.trainers.folder import RunFolder
+
+    loaded = load_recipe(recipe, overrides)
+    path = out or Path("runs") / f"{loaded.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return RunFolder.create(path, loaded, replace=replace)
+
+
+def _resumed(out: Path, overrides: list[str]) -> RunFolder:
+    from agenthub.trainers.folder import RunFolder
+
+    return RunFolder.reopen(out, overrides)
+
+
+def _run(folder: RunFolder, hub: str | None, tasks: list[Path]) -> int:
+    """Train to the end or to a signal; the exit status."""
+    from agenthub.cli.signals import run_until_signal
+    from agenthub.trainers.progress import Terminal
+    from agenthub.trainers.report import write_report
+    from agenthub.trainers.run import load_models, train
+
+    reporter = Terminal(folder.recipe.updates)
+    try:
+        models = load_models(folder.recipe)
+        caught = run_until_signal(train(folder, models, reporter, url=hub, tasks=tasks))
+    except KeyboardInterrupt:
+        caught = 2
+    finally:
+        folder.close()
+    if caught:
+        reporter.note(f"interrupted; go on with: agenthub train --resume --out {folder.path}")
+        return 128 + caught
+    reporter.note(f"report: {write_report(folder.path)}")
+    return 0

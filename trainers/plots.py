@@ -1,0 +1,147 @@
+"""Plots as inline SVG: lines over updates, points with intervals, bars by name. No script, nothing from elsewhere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+__all__ = ["COLOURS", "Points", "Series", "bars", "line_plot"]
+
+WIDTH, HEIGHT = 460, 230
+LEFT, RIGHT, TOP, BOTTOM = 52, 10, 12, 30
+COLOURS = ("#2f6fb0", "#c2571a", "#3d8a4f", "#8a4fa3", "#a08a1e", "#4a9aa8", "#b0436b")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """A line: finite values over x."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Points:
+    """Points with an interval each."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    x_low: float
+    x_high: float
+    y_low: float
+    y_high: float
+
+    def x(self, value: float) -> float:
+        return LEFT + (value - self.x_low) / (self.x_high - self.x_low) * (WIDTH - LEFT - RIGHT)
+
+    def y(self, value: float) -> float:
+        return HEIGHT - BOTTOM - (value - self.y_low) / (self.y_high - self.y_low) * (HEIGHT - TOP - BOTTOM)
+
+
+def line_plot(
+    title: str,
+    lines: Sequence[Series],
+    points: Sequence[Points] = (),
+    *,
+    y_range: tuple[float, float] | None = None,
+    x_name: str = "update",
+) -> str:
+    """A figure; one that has no value says so. Values that are not finite are left out."""
+    lines = [_finite(line) for line in lines]
+    xs = [x for line in lines for x in line.x] + [x for one in points for x in one.x]
+    ys = [y for line in lines for y in line.y] + [y for one in points for y in (*one.y, *one.low, *one.high)]
+    if not xs:
+        return _figure(title, '<p class="none">nothing to show yet</p>', [])
+    frame = _frame(xs, ys, y_range)
+    body = [_axes(frame, x_name)]
+    for index, line in enumerate(lines):
+        colour = COLOURS[index % len(COLOURS)]
+        path = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in zip(line.x, line.y, strict=True))
+        body.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
+        body += [
+            f'<circle cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}" r="5" fill="transparent">'
+            f"<title>{escape(line.name)}, {x_name} {x:g}: {y:.4g}</title></circle>"
+            for x, y in zip(line.x, line.y, strict=True)
+        ]
+    for index, one in enumerate(points, start=len(lines)):
+        body += _marks(one, frame, COLOURS[index % len(COLOURS)])
+    svg = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">{"".join(body)}</svg>'
+    return _figure(title, svg, [line.name for line in lines] + [one.name for one in points])
+
+
+def bars(title: str, values: Mapping[str, float]) -> str:
+    """Horizontal bars by name, longest first."""
+    if not values:
+        return _figure(title, '<p class="none">nothing to show</p>', [])
+    most = max(max(values.values()), 1e-12)
+    rows = "".join(
+        f'<tr><th>{escape(name)}</th><td><span class="bar" style="width:{max(0.0, value) / most * 12:.2f}em"></span> '
+        f"{value:g}</td></tr>"
+        for name, value in sorted(values.items(), key=lambda item: -item[1])
+    )
+    return _figure(title, f"<table>{rows}</table>", [])
+
+
+def _finite(line: Series) -> Series:
+    kept = [(x, y) for x, y in zip(line.x, line.y, strict=True) if math.isfinite(x) and math.isfinite(y)]
+    return Series(name=line.name, x=[x for x, _ in kept], y=[y for _, y in kept])
+
+
+def _frame(xs: Sequence[float], ys: Sequence[float], y_range: tuple[float, float] | None) -> _Frame:
+    y_low, y_high = y_range or (min(0.0, *ys), max(ys)) if len(ys) > 1 or y_range else (min(0.0, ys[0]), ys[0])
+    if y_high <= y_low:
+        y_high = y_low + 1.0
+    x_low, x_high = min(xs), max(xs)
+    return _Frame(x_low, x_high if x_high > x_low else x_low + 1.0, y_low, y_high)
+
+
+def _ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """Round numbers within the range, about `count` of them."""
+    raw = (high - low) / count
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= raw * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [step * number for number in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def _axes(frame: _Frame, x_name: str) -> str:
+    parts = []
+    for tick in _ticks(frame.y_low, frame.y_high):
+        y = frame.y(tick)
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<text x="{LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">{tick:.4g}</text>')
+    for tick in _ticks(frame.x_low, frame.x_high, 8):
+        parts.append(f'<text x="{frame.x(tick):.1f}" y="{HEIGHT - BOTTOM + 14}" text-anchor="middle">{tick:.4g}</text>')
+    parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 4}" text-anchor="end">{escape(x_name)}</text>')
+    return "".join(parts)
+
+
+def _marks(points: Points, frame: _Frame, colour: str) -> list[str]:
+    marks = []
+    for x, y, low, high in zip(points.x, points.y, points.low, points.high, strict=True):
+        at = frame.x(x)
+        marks.append(
+            f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{frame.y(low):.1f}" y2="{frame.y(high):.1f}" stroke="{colour}" '
+            f'stroke-width="2"/><circle cx="{at:.1f}" cy="{frame.y(y):.1f}" r="4" fill="{colour}">'
+            f"<title>{escape(points.name)}, {x:g}: {y:.4g} [{low:.4g}, {high:.4g}]</title></circle>"
+        )
+    return marks
+
+
+def _figure(title: str, body: str, names: Sequence[str]) -> str:
+    legend = "".join(
+        f'<span><i style="background:{COLOURS[index % len(COLOURS)]}"></i>{escape(name)}</span>'
+        for index, name in enumerate(names)
+        if len(names) > 1
+    )
+    return f'<figure><figcaption>{escape(title)}</figcaption>{body}<div class="legend">{legend}</div></figure>'

@@ -1,0 +1,161 @@
+"""A run put together: a recipe's parts, the hub, the policy, the folder; then the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from agenthub.client import Hub
+from agenthub.config import load_yaml
+from agenthub.errors import UserError
+from agenthub.policies.embedded import EmbeddedPolicy, load_model
+from agenthub.policy import Sampling
+from agenthub.registry import registry
+from agenthub.renderer import Renderer
+from agenthub.rollout import Collector
+from agenthub.trainers.checkpoint import Checkpoints
+from agenthub.trainers.config import Recipe
+from agenthub.trainers.evaluate import Evaluation, evaluate
+from agenthub.trainers.folder import RunFolder
+from agenthub.trainers.hub import hub_of, protocol_of, task_ids
+from agenthub.trainers.learner import Learner
+from agenthub.trainers.loop import Parts, Reporter, Trainer
+from agenthub.trainers.sync.embedded import EmbeddedSync
+
+__all__ = ["Held", "Models", "evaluate_policy", "load_models", "load_policy", "renderer_for", "train"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Models:
+    """The policy that serves and the copy of its weights that trains."""
+
+    policy: EmbeddedPolicy
+    learner: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What an evaluation plays."""
+
+    suite: str
+    split: str
+    tasks: int
+    """The first ones of the split."""
+    k: int
+    """Episodes on each."""
+    seed: int = 0
+
+
+def load_models(recipe: Recipe) -> Models:
+    """Load both copies and set torch up; takes seconds.
+
+    Raises:
+        UserError: the model cannot be loaded.
+    """
+    torch.set_num_threads(recipe.optim.threads)
+    torch.use_deterministic_algorithms(recipe.deterministic)
+    torch.manual_seed(recipe.seed)
+    policy = EmbeddedPolicy(recipe.policy.model or "tiny")
+    return Models(policy=policy, learner=load_model(policy.path)[0])
+
+
+def load_policy(name: str) -> tuple[EmbeddedPolicy, int]:
+    """A policy by `tiny`, a model directory, or the folder of a run, whose newest checkpoint serves; and its version.
+
+    Raises:
+        UserError: there is no such model, or the run has no checkpoint that can be used.
+    """
+    path = Path(name)
+    if not (path / "checkpoints").is_dir():
+        return EmbeddedPolicy(name), 0
+    checkpoint, _ = Checkpoints(path / "checkpoints", keep=1).latest()
+    if checkpoint is None:
+        raise UserError(f"{path} has no checkpoint yet")
+    policy = EmbeddedPolicy(load_yaml(path / "config.yaml", Recipe).policy.model or "tiny")
+    policy.load_state(checkpoint.state["learner"]["model"], checkpoint.update)
+    return policy, checkpoint.update
+
+
+def renderer_for(name: str, tokenizer: Any, protocol: str) -> Renderer:
+    """The renderer of that name for a suite's protocol.
+
+    Raises:
+        UnknownName, UserError: there is none, or it does not fit the tokenizer.
+    """
+    made: Renderer = registry("renderer").load(name)(tokenizer, registry("protocol").load(protocol)())
+    return made
+
+
+def _collector(
+    hub: Hub, policy: EmbeddedPolicy, renderer: Renderer, protocol: str, sampling: Sampling, *, blank: bool = False
+) -> Collector:
+    native = protocol == "native"
+    return Collector(hub, policy, renderer, sampling=sampling, native_calls=native, blank_tools=blank)
+
+
+async def train(
+    folder: RunFolder, models: Models, reporter: Reporter, *, url: str | None = None, tasks: Sequence[Path] = ()
+) -> None:
+    """Train in a folder until its recipe is done.
+
+    Args:
+        url: of a hub that serves already; None starts one for the run.
+        tasks: suites for the hub that is started; the packaged ones where there is none.
+
+    Raises:
+        UserError, HostFault, HubUnreachable: the run cannot go on; the folder stays fit to resume.
+        asyncio.CancelledError: it was interrupted; the folder stays fit to resume.
+    """
+    recipe = folder.recipe
+    try:
+        async with hub_of(url, folder.path / "hub", tasks) as hub:
+            parts = await _parts(hub, recipe, models)
+            await Trainer(parts, folder, reporter).run()
+    finally:
+        await models.policy.close()
+
+
+async def _parts(hub: Hub, recipe: Recipe, models: Models) -> Parts:
+    protocol = await protocol_of(hub, recipe.suite)
+    renderer = renderer_for(recipe.renderer, models.policy.tokenizer, protocol)
+    held_out: list[str] = []
+    evaluator = None
+    size, blank = recipe.rollout, recipe.controls.blank_tools
+    if recipe.eval is not None:
+        held_out = (await task_ids(hub, recipe.suite, recipe.eval.split))[: recipe.eval.tasks]
+        sampling = Sampling(temperature=recipe.eval.temperature, max_tokens=size.max_tokens)
+        evaluator = _collector(hub, models.policy, renderer, protocol, sampling, blank=blank)
+    train_ids = await task_ids(hub, recipe.suite, recipe.split)
+    both = set(train_ids) & set(held_out)
+    if both:
+        raise UserError(f"split {recipe.split!r} shares {len(both)} tasks with what is held out; use two splits")
+    sampling = Sampling(temperature=size.temperature, max_tokens=size.max_tokens)
+    return Parts(
+        collector=_collector(hub, models.policy, renderer, protocol, sampling, blank=blank),
+        evaluator=evaluator,
+        held_out=held_out,
+        sampler=recipe.sampler.make().start(train_ids, recipe.seed),
+        filter=recipe.filter.make(),
+        credit=recipe.credit.make(),
+        learner=Learner(models.learner, recipe.loss.make(), recipe.optim, temperature=size.temperature),
+        sync=EmbeddedSync(models.policy, bound=recipe.sync_bound),
+    )
+
+
+async def evaluate_policy(
+    hub: Hub, policy: EmbeddedPolicy, renderer: str, held: Held, sampling: Sampling
+) -> Evaluation:
+    """avg@k and pass@k of a policy.
+
+    Raises:
+        UserError, WireError: there is no such suite or split, or the renderer does not fit.
+    """
+    protocol = await protocol_of(hub, held.suite)
+    collector = _collector(hub, policy, renderer_for(renderer, policy.tokenizer, protocol), protocol, sampling)
+    ids = (await task_ids(hub, held.suite, held.split))[: held.tasks]
+    evaluation, _ = await evaluate(collector, held.suite, ids, k=held.k, seed=held.seed)
+    return evaluation
