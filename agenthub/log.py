@@ -147,11 +147,6 @@ class EpisodeLog:
         row = await self._one("SELECT hash, body, answer FROM steps WHERE episode = ? AND turn = ?", episode, turn)
         return row and StepRow(episode=episode, turn=turn, hash=row[0], body=row[1], answer=row[2])
 
-    async def steps(self, episode: str) -> int:
-        """How many steps of the episode were answered. Raises HostFault."""
-        row = await self._one("SELECT count(*) FROM steps WHERE episode = ?", episode)
-        return int(row[0])
-
     async def request(self, id: str) -> RequestRow | None:
         """The answered request with that id. Raises HostFault."""
         row = await self._one("SELECT id, hash, answer FROM requests WHERE id = ?", id)

@@ -10,6 +10,7 @@ Knows the wire and the records, nothing of suites, sandboxes or the server.
 from __future__ import annotations
 
 from agenthub.client.blocking import BlockingEpisode, BlockingHub
-from agenthub.client.hub import BatchStep, EpisodeHandle, Hub
+from agenthub.client.episode import EpisodeHandle
+from agenthub.client.hub import BatchStep, Hub
 
 __all__ = ["BatchStep", "BlockingEpisode", "BlockingHub", "EpisodeHandle", "Hub"]

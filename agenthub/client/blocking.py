@@ -8,7 +8,8 @@ from collections.abc import Coroutine, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
-from agenthub.client.hub import EpisodeHandle, Hub
+from agenthub.client.episode import EpisodeHandle
+from agenthub.client.hub import Hub
 from agenthub.records import Trajectory
 from agenthub.wire import Action, EpisodeState, GenerationIn, LimitsIn, StepDone
 
@@ -55,13 +56,22 @@ class BlockingHub:
         split: str | None = None,
         count: int = 1,
         group: str | None = None,
+        first_member: int = 0,
         limits: LimitsIn | None = None,
         lease_s: float = 60.0,
     ) -> list[BlockingEpisode]:
         """As `Hub.create`."""
         handles = self.run(
             self._hub.create(
-                suite, task, seed=seed, split=split, count=count, group=group, limits=limits, lease_s=lease_s
+                suite,
+                task,
+                seed=seed,
+                split=split,
+                count=count,
+                group=group,
+                first_member=first_member,
+                limits=limits,
+                lease_s=lease_s,
             )
         )
         return [BlockingEpisode(self, handle) for handle in handles]

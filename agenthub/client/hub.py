@@ -15,18 +15,15 @@ from typing import Any
 import aiohttp
 from pydantic import BaseModel
 
+from agenthub.client.episode import BEATS_PER_LEASE, EpisodeHandle
 from agenthub.client.retry import Again, Patience, refusal
 from agenthub.client.socket import Socket
-from agenthub.codec import decode
 from agenthub.errors import AgenthubError, HostFault, HubUnreachable, UserError, WireError
-from agenthub.records import Trajectory
 from agenthub.wire import (
     Action,
     Batch,
     CreateEpisodes,
-    EpisodeOpened,
     EpisodesCreated,
-    EpisodeState,
     GenerationIn,
     LimitsIn,
     StepDone,
@@ -34,9 +31,7 @@ from agenthub.wire import (
     StepOf,
 )
 
-__all__ = ["BatchStep", "EpisodeHandle", "Hub"]
-
-_BEATS_PER_LEASE = 4
+__all__ = ["BatchStep", "Hub"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,86 +41,6 @@ class BatchStep:
     episode: EpisodeHandle
     action: Action
     generation: GenerationIn | None = None
-
-
-class EpisodeHandle:
-    """An open episode. Its lease is renewed as long as the hub object lives and the episode has not ended."""
-
-    def __init__(self, hub: Hub, opened: EpisodeOpened, group: str, lease_s: float) -> None:
-        self.id, self.group, self.member = opened.id, group, opened.member
-        self.observation: dict[str, Any] = opened.observation
-        self.info: dict[str, Any] = opened.info
-        self.next_turn = 0
-        self.done = False
-        self.lease_s = lease_s
-        self._hub = hub
-        self._beat_at = asyncio.get_running_loop().time()
-
-    async def step(
-        self, action: Action | str, generation: GenerationIn | None = None, *, timeout_s: float | None = None
-    ) -> StepDone:
-        """Play the next turn; a string is the action's text. After an error the same call may be made again.
-
-        Raises:
-            WireError: the hub refuses (the episode has ended, the tokens do not fit).
-            HostFault: the hub lost the episode.
-            HubUnreachable: no answer within the budget.
-        """
-        step = StepOf(
-            episode=self.id,
-            turn=self.next_turn,
-            action=Action(text=action, calls=None) if isinstance(action, str) else action,
-            timeout_s=timeout_s,
-            generation=generation,
-        )
-        done = StepDone.model_validate(await self._hub.call("step", step))
-        self.played(done)
-        return done
-
-    def played(self, done: StepDone) -> None:
-        """Move on to the next turn, or end."""
-        self.next_turn = done.turn + 1
-        self.done = done.terminated or done.truncated
-        self._beat_at = asyncio.get_running_loop().time()
-        if self.done:
-            self._hub.forget(self)
-
-    async def trajectory(self) -> Trajectory:
-        """The record, once the episode has ended. Raises as `step` does."""
-        row = await self._hub.call("trajectory", {"episode": self.id})
-        return decode(Trajectory, row["trajectory"])
-
-    async def state(self) -> EpisodeState:
-        """Where the episode is now. Raises as `step` does."""
-        return EpisodeState.model_validate(await self._hub.call("state", {"episode": self.id}))
-
-    async def read_file(self, path: str) -> bytes:
-        """A file of the episode's workspace. Raises as `step` does."""
-        row = await self._hub.call("file_get", {"episode": self.id, "path": path})
-        return base64.b64decode(row["data"])
-
-    async def write_file(self, path: str, data: bytes) -> None:
-        """Write a file into the episode's workspace. Raises as `step` does."""
-        octets = base64.b64encode(data).decode("ascii")
-        await self._hub.call("file_put", {"episode": self.id, "path": path, "data": octets})
-
-    async def close(self) -> None:
-        """End the episode; nothing happens where it has ended. Raises HubUnreachable."""
-        self._hub.forget(self)
-        if self.done:
-            return
-        self.done = True
-        try:
-            await self._hub.call("delete", {"episode": self.id})
-        except (WireError, HostFault):
-            return  # the hub has forgotten it, or lost it: there is nothing left to end
-
-    def beat_due(self, now: float) -> bool:
-        """True where the lease should be renewed; marks it as renewed."""
-        if now - self._beat_at < self.lease_s / _BEATS_PER_LEASE:
-            return False
-        self._beat_at = now
-        return True
 
 
 class Hub:
@@ -225,6 +140,7 @@ class Hub:
         A step that is late goes on in the hub: the same step again joins it. One that is refused gives its error.
 
         Raises:
+            UserError: two steps are of one episode.
             WireError: the batch as a whole is refused.
             HubUnreachable: no answer within the budget.
         """
@@ -238,6 +154,8 @@ class Hub:
             )
             for it in steps
         ]
+        if len({step.episode for step in asked}) < len(asked):
+            raise UserError("a batch has at most one step of an episode")
         found: dict[str, StepDone | StepLate | AgenthubError] = {}
         patience = Patience(self._retry_s, self.url)
         while True:
@@ -317,7 +235,7 @@ class Hub:
     async def _beat(self) -> None:
         """Renew leases until no episode is open."""
         while self._open:
-            await asyncio.sleep(min(handle.lease_s for handle in self._open.values()) / (2 * _BEATS_PER_LEASE))
+            await asyncio.sleep(min(handle.lease_s for handle in self._open.values()) / (2 * BEATS_PER_LEASE))
             now = asyncio.get_running_loop().time()
             due = [handle for handle in self._open.values() if handle.beat_due(now)]
             asked = (self.call("lease", {"episode": it.id, "lease_s": it.lease_s}) for it in due)

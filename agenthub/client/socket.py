@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 
 from agenthub.client.retry import Again, Patience, refusal
-from agenthub.errors import WireError
+from agenthub.errors import HubUnreachable, WireError
 
 __all__ = ["Socket"]
 
@@ -19,16 +20,33 @@ _HEARTBEAT_S = 30.0
 _TOO_BIG = 1009
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request that waits for its answer."""
+
+    answer: asyncio.Future[dict[str, Any]]
+    size: int
+    """Characters of its frame."""
+
+
+@dataclass(slots=True)
+class _Connection:
+    """One connection, and what waits for answers on it."""
+
+    socket: aiohttp.ClientWebSocketResponse
+    asked: dict[int, _Asked] = field(default_factory=dict)
+    reader: asyncio.Task[None] | None = None
+
+
 class Socket:
     """Frames out, answers in, in any order."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str, *, budget_s: float) -> None:
         self._session, self._url, self._budget_s = session, url, budget_s
         self._ids = itertools.count(1)
-        self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._connecting = asyncio.Lock()
-        self._socket: aiohttp.ClientWebSocketResponse | None = None
-        self._reader: asyncio.Task[None] | None = None
+        self._now: _Connection | None = None
+        self._closed = False
 
     async def call(self, op: str, params: str) -> Any:
         """The result of an operation; `params` is the text of a JSON object.
@@ -38,15 +56,14 @@ class Socket:
         Raises:
             WireError: the hub refuses.
             HostFault: the hub failed on its side.
-            HubUnreachable: no answer within the budget.
+            HubUnreachable: no answer within the budget, or the client was closed.
         """
         patience = Patience(self._budget_s, self._url)
         while True:
             identity = next(self._ids)
             head = f'{{"id":{identity},"op":"{op}"'
-            frame = head + ("}" if params == "{}" else "," + params[1:])
             try:
-                answer = await self._once(identity, frame)
+                answer = await self._once(identity, head + ("}" if params == "{}" else "," + params[1:]))
             except Again as why:
                 await patience.wait(why)
                 continue
@@ -58,61 +75,68 @@ class Socket:
             await patience.wait(refused)
 
     async def close(self) -> None:
-        """Close the connection; requests that still wait are lost."""
-        if self._socket is not None:
-            await self._socket.close()
-        if self._reader is not None:
-            await asyncio.wait([self._reader])
+        """Close the connection; requests that still wait raise HubUnreachable."""
+        self._closed = True
+        if self._now is not None:
+            await self._now.socket.close()
+            if self._now.reader is not None:
+                await asyncio.wait([self._now.reader])
 
     async def _once(self, identity: int, frame: str) -> dict[str, Any]:
-        socket = await self._connected()
+        connection = await self._connected()
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._waiting[identity] = answer
+        connection.asked[identity] = _Asked(answer, len(frame))
         try:
-            await socket.send_str(frame)
+            await connection.socket.send_str(frame)
             return await answer
         except (ConnectionError, aiohttp.ClientError) as error:
             raise Again(str(error) or type(error).__name__) from error
         finally:
-            self._waiting.pop(identity, None)
+            connection.asked.pop(identity, None)
 
-    async def _connected(self) -> aiohttp.ClientWebSocketResponse:
+    async def _connected(self) -> _Connection:
         async with self._connecting:
-            if self._socket is not None and not self._socket.closed:
-                return self._socket
-            try:
-                async with asyncio.timeout(_CONNECT_S):
-                    self._socket = await self._session.ws_connect(
-                        self._url, max_msg_size=0, compress=0, heartbeat=_HEARTBEAT_S
-                    )
-            except aiohttp.WSServerHandshakeError as error:
-                if error.status in (401, 403, 404):
-                    raise WireError(
-                        "unauthorized" if error.status == 401 else "refused",
-                        error.status,
-                        f"the hub at {self._url} refuses the connection: {error.status}",
-                    ) from error
-                raise Again(f"status {error.status}") from error
-            except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                raise Again(str(error) or type(error).__name__) from error
-            self._reader = asyncio.get_running_loop().create_task(self._read(self._socket))
-            return self._socket
+            if self._closed:
+                raise HubUnreachable(f"the client of {self._url} was closed")
+            if self._now is None or self._now.socket.closed:
+                self._now = _Connection(await self._connect())
+                self._now.reader = asyncio.get_running_loop().create_task(_read(self._now))
+            return self._now
 
-    async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        """Hand every answer to who waits for it; at the end of the connection, tell the others."""
-        mine = self._waiting
-        async for message in socket:
-            if message.type is not aiohttp.WSMsgType.TEXT:
-                continue
-            row = json.loads(message.data)
-            waiter = mine.get(row.get("id"))
-            if waiter is not None and not waiter.done():
-                waiter.set_result(row)
-        too_big = socket.close_code == _TOO_BIG
-        for waiter in list(mine.values()):
-            if waiter.done():
-                continue
-            if too_big:
-                waiter.set_exception(WireError("body_too_large", 413, "a frame was larger than the hub takes"))
-            else:
-                waiter.set_exception(Again(f"the connection was closed ({socket.close_code})"))
+    async def _connect(self) -> aiohttp.ClientWebSocketResponse:
+        """
+        Raises:
+            WireError: the hub does not let us in, or there is no hub at this address.
+            Again: it cannot be reached now.
+        """
+        try:
+            async with asyncio.timeout(_CONNECT_S):
+                return await self._session.ws_connect(self._url, max_msg_size=0, compress=0, heartbeat=_HEARTBEAT_S)
+        except aiohttp.WSServerHandshakeError as error:
+            if error.status in (401, 403, 404):
+                code = "unauthorized" if error.status == 401 else "refused"
+                raise WireError(code, error.status, f"{self._url} refuses the connection: {error.status}") from error
+            raise Again(f"status {error.status}") from error
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise Again(str(error) or type(error).__name__) from error
+
+
+async def _read(connection: _Connection) -> None:
+    """Hand every answer to who waits for it; at the end of the connection, send the others to ask again."""
+    asked = connection.asked
+    async for message in connection.socket:
+        if message.type is not aiohttp.WSMsgType.TEXT:
+            continue
+        row = json.loads(message.data)
+        found = asked.get(row.get("id"))
+        if found is not None and not found.answer.done():
+            found.answer.set_result(row)
+    left = [it for it in asked.values() if not it.answer.done()]
+    code = connection.socket.close_code
+    largest = max((it.size for it in left), default=0)
+    for it in left:
+        if code == _TOO_BIG and it.size == largest:
+            # The hub does not say which frame it was; the smaller ones ask again on the next connection.
+            it.answer.set_exception(WireError("body_too_large", 413, "a frame was larger than the hub takes"))
+        else:
+            it.answer.set_exception(Again(f"the connection was closed ({code})"))

@@ -26,6 +26,7 @@ from agenthub.server.answers import OCTETS, Answer, boundary, dumps, error_row
 from agenthub.server.blobs import BlobStore
 from agenthub.server.catalog import Catalog
 from agenthub.server.metrics import Metrics
+from agenthub.server.opening import Opener
 from agenthub.server.owner import Owner, stopping
 from agenthub.server.table import EpisodeTable
 from agenthub.wire import Batch, CreateEpisodes, StepOf
@@ -78,7 +79,8 @@ class Dispatcher:
         self._workbench, self._log, self._blobs = workbench, log, BlobStore(blobs)
         self._limits = _Limits(max_episodes=max_episodes, stop_s=stop_s)
         self._owner = Owner()
-        self.table = EpisodeTable(self.catalog, workbench, log, self._owner, self.metrics, max_episodes=max_episodes)
+        self.table = EpisodeTable(log, self._owner, self.metrics)
+        self._opener = Opener(catalog, workbench, log, self._owner, self.table, max_episodes=max_episodes)
         self._stack = AsyncExitStack()
         self._stopping = False
         self._operations: dict[str, Callable[[Any], Awaitable[Answer]]] = {
@@ -216,7 +218,7 @@ class Dispatcher:
 
     async def _create(self, asked: CreateEpisodes) -> Answer:
         self._must_run()
-        return Answer(await self.table.create(asked), 201)
+        return Answer(await self._opener.create(asked), 201)
 
     async def _step(self, asked: StepOf) -> Answer:
         self._must_run()

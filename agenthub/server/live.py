@@ -86,9 +86,9 @@ class Live:
         )
 
 
-def end_row(live: Live, end: Trajectory) -> EpisodeEnd:
-    """The log's entry for an episode that has ended."""
-    hashed = trajectory_hash(end)
+def end_row(live: Live, end: Trajectory, hashed: str | None = None) -> EpisodeEnd:
+    """The log's entry for an episode that has ended; `hashed` is its trajectory's hash where it is known already."""
+    hashed = hashed or trajectory_hash(end)
     return EpisodeEnd(
         episode=live.episode.id,
         state=dumps(dict(live.state())),

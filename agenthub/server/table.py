@@ -1,156 +1,49 @@
-"""The live episodes of a hub: opening, stepping, leases and ends, each request exactly once.
+"""The live episodes of a hub: steps, leases and ends, each request exactly once.
 
-Owns idempotence. A step is known by its turn and the hash of its body, an opening by its request id and the hash of its
-body; what was answered is in the log, and leaves after its commit. An episode leaves this table when its end is in the
-log: from then on every answer about it comes from there, as it does after a restart.
+Owns the idempotence of steps: one is known by its turn and the hash of its body; what was answered is in the log, and
+leaves after its commit. An episode leaves this table when its end is in the log: from then on every answer about it
+comes from there, as it does after a restart.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
-import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
 
-from agenthub.episodes import Episode, Workbench
+from agenthub.episodes import Episode
 from agenthub.errors import AgenthubError, WireError
-from agenthub.log import EpisodeLog, EpisodeRow, RequestRow, StepRow
+from agenthub.log import EpisodeLog, EpisodeRow, StepRow
 from agenthub.records import Trajectory
 from agenthub.server.answers import digest, dumps
-from agenthub.server.catalog import Catalog
 from agenthub.server.live import Live, Pending, end_row, turn_conflict, turn_order
 from agenthub.server.metrics import Metrics
-from agenthub.server.owner import Job, Owner
+from agenthub.server.owner import Owner
 from agenthub.server.params import canonical_json
-from agenthub.wire import CreateEpisodes, EpisodesCreated, StepDone, StepOf
+from agenthub.wire import StepDone, StepOf
 
 __all__ = ["EpisodeTable"]
 
 _logger = logging.getLogger("agenthub.server")
-_OPENING_AT_ONCE = 64
 _REAP_EVERY_S = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class _Opening:
-    """A request that opens episodes now."""
-
-    hash: str
-    job: Job[bytes]
 
 
 class EpisodeTable:
     """Live episodes by id."""
 
-    def __init__(
-        self,
-        catalog: Catalog,
-        workbench: Workbench,
-        log: EpisodeLog,
-        owner: Owner,
-        metrics: Metrics,
-        *,
-        max_episodes: int,
-    ) -> None:
-        self._catalog, self._workbench, self._log = catalog, workbench, log
-        self._owner, self._metrics, self._max_episodes = owner, metrics, max_episodes
+    def __init__(self, log: EpisodeLog, owner: Owner, metrics: Metrics) -> None:
+        self._log, self._owner, self._metrics = log, owner, metrics
         self._live: dict[str, Live] = {}
-        self._openings: dict[str, _Opening] = {}
-        self._opening = 0
-        self._gate = asyncio.Semaphore(_OPENING_AT_ONCE)
 
     def __len__(self) -> int:
         return len(self._live)
 
-    async def create(self, request: CreateEpisodes) -> bytes:
-        """Open episodes; the same request id again gives the same answer.
-
-        Raises:
-            WireError: 404 unknown suite or task, 409 `request_conflict`, 422 the task cannot be had here, 429
-                `too_many_episodes`, 503 `infra_fault`. Nothing is left open in any case.
-        """
-        hashed = digest(canonical_json(request))
-        opening = self._openings.get(request.request_id)
-        if opening is None:
-            opening = _Opening(hashed, self._owner.start(self._create(request, hashed)))
-            self._openings[request.request_id] = opening
-        elif opening.hash != hashed:
-            raise _request_conflict(request.request_id)
-        return await opening.job.join()
-
-    async def _create(self, request: CreateEpisodes, hashed: str) -> bytes:
-        try:
-            known = await self._log.request(request.request_id)
-            if known is not None:
-                if known.hash != hashed:
-                    raise _request_conflict(request.request_id)
-                return known.answer
-            return await self._open_group(request, hashed)
-        finally:
-            self._openings.pop(request.request_id, None)
-
-    async def _open_group(self, request: CreateEpisodes, hashed: str) -> bytes:
-        if len(self._live) + self._opening + request.count > self._max_episodes:
-            raise WireError(
-                "too_many_episodes", 429, f"this hub holds at most {self._max_episodes} live episodes", {"retry_s": 1}
-            )
-        if request.task is not None:
-            task = self._catalog.task(request.suite, request.task)
-        else:
-            task = self._catalog.draw(request.suite, request.split, request.seed or 0)
-        if request.task is not None and request.split not in (None, task.split):
-            raise WireError("invalid", 422, f"split: task {task.key!r} is of split {task.split!r}")
-        group = request.group or secrets.token_hex(8)
-        made = [
-            Live(
-                episode=Episode(
-                    task,
-                    self._workbench,
-                    id=f"ep-{secrets.token_hex(12)}",
-                    group=group,
-                    member=request.first_member + position,
-                    limits=request.limits,
-                ),
-                lease_s=request.lease_s,
-                expires=0.0,
-            )
-            for position in range(request.count)
-        ]
-        self._opening += request.count
-        try:
-            observations = await self._open_all(made)
-            opened = [live.opened(shown) for live, shown in zip(made, observations, strict=True)]
-            answer = dumps(EpisodesCreated(group=group, episodes=opened).model_dump())
-            now = time.time()
-            rows = [
-                EpisodeRow(id=live.episode.id, task=task.key, group=group, member=live.episode.member, opened=now)
-                for live in made
-            ]
-            await self._log.append(*rows, RequestRow(id=request.request_id, hash=hashed, answer=answer))
-        except BaseException:
-            await asyncio.shield(asyncio.gather(*(live.episode.cancel() for live in made)))
-            raise
-        finally:
-            self._opening -= request.count
-        for live in made:
+    def adopt(self, opened: Sequence[Live]) -> None:
+        """Take over episodes that were opened and logged; their leases begin."""
+        for live in opened:
             live.renew()
             self._live[live.episode.id] = live
-        self._metrics.count("episodes_opened", request.count)
-        return answer
-
-    async def _open_all(self, made: list[Live]) -> list[dict[str, object]]:
-        async def one(live: Live) -> dict[str, object]:
-            async with self._gate:
-                return await live.episode.open()
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(live)) for live in made]
-        except BaseExceptionGroup as several:
-            raise several.exceptions[0] from None
-        return [task.result() for task in tasks]
+        self._metrics.count("episodes_opened", len(opened))
 
     async def step(self, request: StepOf) -> bytes:
         """Play one turn; the same turn and body again gives the same answer, and joins one in progress.
@@ -212,7 +105,7 @@ class EpisodeTable:
     def _played(self, live: Live, pending: Pending, done: StepDone) -> None:
         row = dict(done) | {"episode": live.episode.id}
         end = live.episode.trajectory
-        ended = [] if end is None else [end_row(live, end)]
+        ended = [] if end is None else [end_row(live, end, done.info.get("hash"))]
         if ended:
             row["info"] = {**done.info, "hash": ended[0].hash}
         pending.answer = dumps(row)
@@ -359,7 +252,3 @@ def _done(id: str) -> WireError:
 
 def _lost(id: str) -> WireError:
     return WireError("episode_lost", 410, f"the hub that ran episode {id} was killed; play the member again")
-
-
-def _request_conflict(request_id: str) -> WireError:
-    return WireError("request_conflict", 409, f"request id {request_id!r} was used before with another body")

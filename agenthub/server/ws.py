@@ -24,6 +24,8 @@ __all__ = ["WebSocketFace"]
 _AT_ONCE = 4096
 """Frames of one connection that are answered at once; more are read when one is done."""
 _HEARTBEAT_S = 30.0
+_GOODBYE_S = 0.1
+"""Seconds to wait for a client's part of a closing handshake: a hub that stops has no more."""
 
 
 class WebSocketFace:
@@ -35,7 +37,9 @@ class WebSocketFace:
 
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
         """Serve one connection until it ends. What its frames began goes on without it."""
-        socket = web.WebSocketResponse(max_msg_size=self._max_frame, compress=False, heartbeat=_HEARTBEAT_S)
+        socket = web.WebSocketResponse(
+            max_msg_size=self._max_frame, compress=False, heartbeat=_HEARTBEAT_S, timeout=_GOODBYE_S
+        )
         await socket.prepare(request)
         self._open.add(socket)
         room = asyncio.Semaphore(_AT_ONCE)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import threading
 from pathlib import Path
 
 import pytest
@@ -78,8 +80,6 @@ async def test_no_hub_is_said_after_the_budget() -> None:
 
 def test_the_blocking_face_plays_an_episode(tmp_path: Path) -> None:
     loop_is_up = asyncio.new_event_loop()
-    import threading
-
     thread = threading.Thread(target=loop_is_up.run_forever)
     thread.start()
     context = hub(tmp_path)
@@ -96,3 +96,44 @@ def test_the_blocking_face_plays_an_episode(tmp_path: Path) -> None:
         loop_is_up.call_soon_threadsafe(loop_is_up.stop)
         thread.join()
         loop_is_up.close()
+
+
+async def test_a_frame_that_is_too_large_fails_alone(tmp_path: Path) -> None:
+    async with hub(tmp_path) as served, Hub(served.url) as client:
+        big, small = await client.create("fakes", "t1", count=2)
+        slow = asyncio.create_task(small.step(call("slow 0.3")))
+        await asyncio.sleep(0.05)
+        with pytest.raises(WireError, match="larger"):
+            await big.step(call("x" * (2 << 20)))
+        assert (await slow).turn == 0
+        assert (await big.step(call("x"))).turn == 0
+
+
+async def test_leases_are_renewed_while_the_client_waits(tmp_path: Path) -> None:
+    async with hub(tmp_path) as served, Hub(served.url) as client:
+        (episode,) = await client.create("fakes", "t1", lease_s=0.4)
+        await asyncio.sleep(1.5)
+        assert (await episode.step(call("x"))).turn == 0
+        assert len(served.dispatcher.table) == 1
+
+
+async def test_a_closed_client_says_so(tmp_path: Path) -> None:
+    async with hub(tmp_path) as served:
+        client = Hub(served.url)
+        (episode,) = await client.create("fakes", "t1")
+        waiting = asyncio.create_task(episode.step(call("slow 1")))
+        await asyncio.sleep(0.05)
+        await client.close()
+        with pytest.raises(HubUnreachable, match="closed"):
+            await waiting
+
+
+async def test_files_and_blobs_travel_as_they_are(tmp_path: Path) -> None:
+    async with hub(tmp_path) as served, Hub(served.url) as client:
+        (episode,) = await client.create("fakes", "t1")
+        await episode.write_file("a/b", b"\x00\xff")
+        assert await episode.read_file("a/b") == b"\x00\xff"
+        name = hashlib.sha256(b"blob").hexdigest()
+        await client.put_blob(name, b"blob")
+        assert await client.get_blob(name) == b"blob"
+        assert [row["id"] for row in await client.tasks("fakes", "test")] == ["held"]
