@@ -32,7 +32,7 @@ def accepted(task: Task) -> tuple[Any, ...]:
         TaskBroken: the task has no target.
     """
     if task.target is None or task.target == ():
-        raise TaskBroken(f"{task.place or task.key}: the task has no target")
+        raise TaskBroken("the task has no target")
     return task.target if isinstance(task.target, tuple) else (task.target,)
 
 

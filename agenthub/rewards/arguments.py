@@ -40,7 +40,7 @@ class TypedCheck(Generic[A]):
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             where = ".".join(str(part) for part in first["loc"])
-            raise TaskBroken(f"{context.task.place or context.task.key}: args.{where}: {first['msg']}") from error
+            raise TaskBroken(f"args.{where}: {first['msg']}") from error
         return await self.body(context, typed)
 
 

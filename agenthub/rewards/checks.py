@@ -74,7 +74,7 @@ def _has_number(task: Task, args: NumericArgs) -> None:
     del args
     for value in accepted(task):
         if number(value) is None:
-            raise TaskBroken(f"{task.place or task.key}: check numeric: the target is no number")
+            raise TaskBroken("the target is no number")
 
 
 @check(ExactArgs, _has_target)

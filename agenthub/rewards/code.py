@@ -118,11 +118,11 @@ async def unittest(context: Context, args: UnittestArgs) -> Score:
         drivers = "".join(_DRIVER.format(function=name, entry=args.entry) for name in args.functions)
         broken = await tests.load(f"{args.header}\n{args.tests}\n{drivers}", timeout_s=args.seconds)
         if broken.error is not None:
-            raise TaskBroken(f"{context.task.place or context.task.key}: the tests do not load: {broken.error}")
+            raise TaskBroken(f"the tests do not load: {broken.error}")
         for trusted, code in ((True, args.header), (False, source)):
             loaded = await candidate.load(code, timeout_s=args.seconds) if code.strip() else Plain()
             if loaded.error is not None and trusted:
-                raise TaskBroken(f"{context.task.place or context.task.key}: the header does not load: {loaded.error}")
+                raise TaskBroken(f"the header does not load: {loaded.error}")
             if loaded.error is not None:
                 return Score(value=0.0, reason=f"the code does not load: {_line(loaded.error)}")
         errors = [await _drive(tests, candidate, args, name) for name in args.functions]
@@ -163,8 +163,8 @@ async def io_cases(context: Context, args: IoCasesArgs) -> Score:
 
 
 def _failure(ended: Plain, output: bytes, case: Case, compare: str) -> str | None:
-    if ended.error is not None or ended.lost:
-        return _line(ended.error or "the box ended")
+    if ended.error is not None:
+        return _line(ended.error)
     if type(ended.value) is not int or ended.value != 0:
         return f"exit status {ended.value}"
     same = _normal(output, compare) == _normal(case.stdout.encode(), compare)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from agenthub.errors import HostFault, TaskBroken, UserError
+from agenthub.errors import TaskBroken, UserError
 from agenthub.records import Turn
 from agenthub.registry import registry
 from agenthub.rewards.score import Context, Score, Verdict
@@ -52,9 +52,7 @@ async def _score(check: Check, context: Context) -> Score:
     try:
         run = registry("check").load(check.uses, task.place)
         score = await run(context, check.args)
-    except (TaskBroken, HostFault):
-        raise
-    except UserError as error:
+    except (TaskBroken, UserError) as error:
         raise TaskBroken(f"{task.place or task.key}: check {check.id!r}: {error}") from error
     if not isinstance(score, Score):
         raise TaskBroken(f"{task.place or task.key}: check {check.id!r} gave {type(score).__name__}, not a Score")

@@ -224,7 +224,7 @@ def _inspect(task: Task, place: Place) -> None:
             run = registry("check").load(check.uses)
             if isinstance(run, TypedCheck):
                 args = validate(Document(path=place(loc), data=dict(check.args), lines={}), run.model)
-                run.inspect(replace(task, place=""), args)
+                run.inspect(task, args)
         except ConfigError:
             raise
         except (TaskBroken, UserError) as error:
