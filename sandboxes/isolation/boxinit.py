@@ -24,7 +24,7 @@ from agenthub.sandboxes.isolation import syscalls as sys_
 from agenthub.sandboxes.isolation.cgroups import Caps, Group
 from agenthub.sandboxes.isolation.rootfs import WORKSPACE
 
-__all__ = ["Birth", "become_init"]
+__all__ = ["Birth", "become_init", "limit_all"]
 
 _NAMESPACES = (
     sys_.CLONE_NEWNS | sys_.CLONE_NEWIPC | sys_.CLONE_NEWUTS | sys_.CLONE_NEWNET | sys_.CLONE_NEWCGROUP
@@ -112,7 +112,9 @@ def _enclose(birth: Birth) -> None:
         # Counted apart from the other boxes of the same user.
         _own_user_namespace()
     _limit(limits, cgroup_memory=birth.cgroup_memory)
-    sys_.capability_drop(bounding=True)
+    if birth.uid is None:
+        # The new user namespace brought a full bounding set; elsewhere the mold has emptied it.
+        sys_.capability_drop(bounding=True)
     sys_.prctl(sys_.PR_SET_NO_NEW_PRIVS, 1)
     if birth.uid is not None:
         os.setgroups([])
@@ -127,12 +129,9 @@ def _own_user_namespace() -> None:
             file.write(text)
 
 
-def _limit(limits: dict[str, Any], *, cgroup_memory: bool) -> None:
-    """Limits of one process; the group's are over all of them."""
+def limit_all() -> None:
+    """Limits of one process that are the same in every box; a mold sets them once and its boxes inherit them."""
     fixed = {
-        resource.RLIMIT_NOFILE: limits["open_files"],
-        resource.RLIMIT_NPROC: limits["pids"],
-        resource.RLIMIT_FSIZE: limits["disk_mb"] << 20,
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_MEMLOCK: 64 << 10,
         resource.RLIMIT_MSGQUEUE: 800 << 10,
@@ -141,12 +140,23 @@ def _limit(limits: dict[str, Any], *, cgroup_memory: bool) -> None:
         resource.RLIMIT_NICE: 0,
         resource.RLIMIT_RTPRIO: 0,
     }
-    if not cgroup_memory:
-        fixed[resource.RLIMIT_AS] = limits["memory_mb"] << 20
     for kind, value in fixed.items():
-        _, hard = resource.getrlimit(kind)
-        most = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(kind, (most, most))
+        _lower(kind, value)
+
+
+def _lower(kind: int, value: int) -> None:
+    _, hard = resource.getrlimit(kind)
+    most = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(kind, (most, most))
+
+
+def _limit(limits: dict[str, Any], *, cgroup_memory: bool) -> None:
+    """Limits of one process; the group's are over all of them."""
+    _lower(resource.RLIMIT_NOFILE, limits["open_files"])
+    _lower(resource.RLIMIT_NPROC, limits["pids"])
+    _lower(resource.RLIMIT_FSIZE, limits["disk_mb"] << 20)
+    if not cgroup_memory:
+        _lower(resource.RLIMIT_AS, limits["memory_mb"] << 20)
 
 
 def _step_down(birth: Birth) -> None:

@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 from agenthub.isolation import Mount
 from agenthub.sandboxes.isolation import messages, rootfs, seccomp
 from agenthub.sandboxes.isolation import syscalls as sys_
-from agenthub.sandboxes.isolation.boxinit import Birth, become_init
+from agenthub.sandboxes.isolation.boxinit import Birth, become_init, limit_all
 from agenthub.sandboxes.isolation.cgroups import Group, Parent
 from agenthub.sandboxes.isolation.images import Image
 
@@ -78,10 +78,7 @@ class Mold:
     def prepare(self) -> None:
         """Import the image, enter its root, and freeze the heap for sharing."""
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-        if self._spec.rootless:
-            _map_self()
-        else:
-            sys_.unshare(sys_.CLONE_NEWNS)
+        sys_.unshare(sys_.CLONE_NEWNS)
         for name in self._spec.image.imports:
             importlib.import_module(name)
         module, function = self._spec.image.resident.split(":")
@@ -94,8 +91,11 @@ class Mold:
         self._home = os.open(f"{rootfs.OLD_ROOT}/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         rootfs.leave_host()
         sys.path[:] = [path for path in sys.path if os.path.exists(path)]
+        sys_.capability_drop(bounding=True)
+        limit_all()
         gc.collect()
         gc.freeze()
+        gc.disable()
 
     def serve(self) -> None:
         """Answer spawn requests and look after boxes; returns when the hub or the supervisor is gone."""
@@ -196,9 +196,9 @@ def _write_line(descriptor: int, message: dict[str, Any]) -> None:
 
 
 def _map_self() -> None:
-    """Become the only user of a new user namespace, with a mount namespace of its own."""
+    """Become the only user of a new user namespace."""
     uid, gid = os.getuid(), os.getgid()
-    sys_.unshare(sys_.CLONE_NEWUSER | sys_.CLONE_NEWNS)
+    sys_.unshare(sys_.CLONE_NEWUSER)
     texts = {"setgroups": "deny", "uid_map": f"{_INSIDE_UID} {uid} 1", "gid_map": f"{_INSIDE_UID} {gid} 1"}
     for name, text in texts.items():
         with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
@@ -206,11 +206,24 @@ def _map_self() -> None:
 
 
 def run(spec: MoldSpec, channel: socket.socket) -> NoReturn:
-    """The life of a mold process: says `ready` or why not on its channel, serves, and exits."""
+    """The life of a mold process: says `ready` or why not on its channel, serves, and exits.
+
+    The mold is process 1 of a namespace that holds all its boxes, so that nothing can outlive it: not even a SIGKILL
+    of the mold or the supervisor leaves a process behind.
+    """
     sys_.prctl(sys_.PR_SET_PDEATHSIG, signal.SIGKILL)
-    mold = Mold(spec, channel)
     try:
         try:
+            if spec.rootless:
+                _map_self()
+            sys_.unshare(sys_.CLONE_NEWPID)
+            pid = os.fork()
+            if pid:
+                channel.close()
+                os.waitpid(pid, 0)
+                os._exit(0)
+            sys_.prctl(sys_.PR_SET_PDEATHSIG, signal.SIGKILL)
+            mold = Mold(spec, channel)
             mold.prepare()
         except (OSError, ImportError) as error:
             messages.send(channel, {"error": f"cannot make the image: {error}"})

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import re
+import subprocess
+import sys
 
 from agenthub.isolation import Layer, LayerState
 from agenthub.sandboxes.isolation import cgroups, seccomp
@@ -36,23 +38,17 @@ def _platform() -> Layer:
     return Layer(name="kernel", state=LayerState.OK, detail=name)
 
 
+_TRY = (
+    "import ctypes, os, sys; libc = ctypes.CDLL(None, use_errno=True); "
+    "[sys.exit(os.strerror(ctypes.get_errno())) for step in sys.argv[1:] if libc.unshare(int(step))]"
+)
+
+
 def _tried(*steps: int) -> str:
     """Unshare in a process of its own: the error, or nothing where it works."""
-    read, write = os.pipe2(os.O_CLOEXEC)
-    pid = os.fork()
-    if pid == 0:
-        try:
-            for flags in steps:
-                sys_.unshare(flags)
-        except OSError as error:
-            os.write(write, str(error).encode())
-        finally:
-            os._exit(0)
-    os.close(write)
-    with os.fdopen(read, "rb") as pipe:
-        text = pipe.read().decode()
-    os.waitpid(pid, 0)
-    return text
+    command = [sys.executable, "-I", "-S", "-c", _TRY, *map(str, steps)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    return f"unshare: {done.stderr.strip()}" if done.returncode else ""
 
 
 _ALL = (

@@ -22,7 +22,8 @@ _NAMES = """
 68 msgget|69 msgsnd|70 msgrcv|71 msgctl|72 fcntl|73 flock|74 fsync|75 fdatasync|76 truncate|77 ftruncate|78 getdents
 79 getcwd|80 chdir|81 fchdir|82 rename|83 mkdir|84 rmdir|85 creat|86 link|87 unlink|88 symlink|89 readlink|90 chmod
 91 fchmod|92 chown|93 fchown|94 lchown|95 umask|96 gettimeofday|97 getrlimit|98 getrusage|99 sysinfo|100 times
-102 getuid|104 getgid|105 setuid|106 setgid|107 geteuid|108 getegid|109 setpgid|110 getppid|111 getpgrp|112 setsid|113 setreuid
+102 getuid|104 getgid|105 setuid|106 setgid|107 geteuid|108 getegid|109 setpgid|110 getppid|111 getpgrp|112 setsid
+113 setreuid
 114 setregid|115 getgroups|116 setgroups|117 setresuid|118 getresuid|119 setresgid|120 getresgid|121 getpgid
 122 setfsuid|123 setfsgid|124 getsid|125 capget|126 capset|127 rt_sigpending|128 rt_sigtimedwait|129 rt_sigqueueinfo
 130 rt_sigsuspend|131 sigaltstack|132 utime|133 mknod|137 statfs|138 fstatfs|140 getpriority|141 setpriority
