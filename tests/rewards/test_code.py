@@ -54,7 +54,7 @@ async def test_a_right_function_wins_and_a_wrong_one_does_not(bench: Workbench) 
         ("prints success", "def add(a, b):\n    print('OK 1 passed')\n    return 'passed'"),
         ("patches builtins", "import builtins\nbuiltins.AssertionError = ValueError\ndef add(a, b): return 1"),
         ("redefines check", "def check(c): pass\ndef add(a, b): return 1"),
-        ("replaces the tests", "import sys\nfor m in [*sys.modules.values()]: m.check = print\ndef add(a, b): return 1"),
+        ("replaces the tests", "import sys\nfor m in [*sys.modules.values()]: m.check = id\ndef add(a, b): return 1"),
         ("raises StopIteration", "def add(a, b): raise StopIteration"),
         ("raises KeyboardInterrupt", "def add(a, b): raise KeyboardInterrupt"),
         ("raises GeneratorExit", "def add(a, b): raise GeneratorExit"),
