@@ -208,13 +208,13 @@ class Dispatcher:
         return Answer(dumps(facts))
 
     async def _suites(self, asked: params.Nothing) -> Answer:
-        return Answer(dumps(self.catalog.list()))
+        return Answer(dumps(await self.catalog.list()))
 
     async def _suite(self, asked: params.SuiteRef) -> Answer:
-        return Answer(dumps(self.catalog.describe(asked.suite)))
+        return Answer(dumps(await self.catalog.describe(asked.suite)))
 
     async def _tasks(self, asked: params.TaskPage) -> Answer:
-        return Answer(dumps(self.catalog.page(asked)))
+        return Answer(dumps(await self.catalog.page(asked)))
 
     async def _create(self, asked: CreateEpisodes) -> Answer:
         self._must_run()

@@ -83,9 +83,9 @@ class Opener:
             self._openings.pop(request.request_id, None)
 
     async def _open_group(self, request: CreateEpisodes, hashed: str) -> bytes:
+        made = self._make(request, await self._task(request))
         if len(self._table) + self._opening + request.count > self._max_episodes:
             raise WireError("too_many_episodes", 429, f"this hub holds at most {self._max_episodes} live episodes")
-        made = self._make(request, self._task(request))
         self._opening += request.count
         try:
             observations = await self._open_all(made)
@@ -101,10 +101,10 @@ class Opener:
         self._table.adopt(made)
         return answer
 
-    def _task(self, request: CreateEpisodes) -> Task:
+    async def _task(self, request: CreateEpisodes) -> Task:
         if request.task is None:
-            return self._catalog.draw(request.suite, request.split, request.seed or 0)
-        task = self._catalog.task(request.suite, request.task)
+            return await self._catalog.draw(request.suite, request.split, request.seed or 0)
+        task = await self._catalog.task(request.suite, request.task)
         if request.split not in (None, task.split):
             raise WireError("invalid", 422, f"split: task {task.key!r} is of split {task.split!r}")
         return task
