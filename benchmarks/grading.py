@@ -3,9 +3,9 @@
     AGENTHUB_DATA=folder python benchmarks/grading.py [--quick]
 
 One JSON object a line. HumanEval: every canonical solution as an episode, and every stub (`return None`). GSM8K: each
-annotation `<<48/2=24>>` is a tool turn and the last line is the answer, in episodes of a real `agenthub serve`; then the
-same episodes with the answer off by one, and with the right number in prose alone. Questions without annotations, and
-those with one that does not evaluate, are listed on standard error.
+annotation `<<48/2=24>>` is a tool turn and the last line is the answer, in episodes of a real `agenthub serve`; then
+the same episodes with the answer off by one, and with the right number in prose alone. Questions without annotations,
+and those with one that does not evaluate, are listed on standard error.
 """
 
 from __future__ import annotations

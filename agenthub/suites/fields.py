@@ -89,9 +89,8 @@ def _field(text: str, row: Mapping[str, Any], place: str) -> Any:
         if filter_name not in FILTERS:
             raise ConfigError(place, f"no filter named {filter_name!r}{nearest(filter_name, FILTERS)}")
         if (filter_name in _WITH_MARK) != bool(colon and mark):
-            raise ConfigError(
-                place, f"filter {filter_name!r} {'needs' if filter_name in _WITH_MARK else 'takes no'} text"
-            )
+            written = f"{filter_name}:TEXT" if filter_name in _WITH_MARK else filter_name
+            raise ConfigError(place, f"filter {step!r} is written {written!r}")
         if not isinstance(value, str):
             raise ConfigError(place, f"filter {filter_name!r}: field {name!r} is no text")
         value = FILTERS[filter_name](value, mark)
