@@ -72,7 +72,11 @@ class Registry:
 
 
 _CORE: dict[str, dict[str, str]] = {
-    "isolation": {"jail": "agenthub.sandboxes.isolation.jail:Jail"},
+    "isolation": {
+        "docker": "agenthub.sandboxes.isolation.docker:Docker",
+        "gvisor": "agenthub.sandboxes.isolation.gvisor:Gvisor",
+        "jail": "agenthub.sandboxes.isolation.jail:Jail",
+    },
     "sandbox": {"python": "agenthub.sandboxes.python.sandbox:PythonSandbox"},
     "policy": {
         "embedded": "agenthub.policies.embedded:EmbeddedPolicy",

@@ -1,7 +1,7 @@
 """A container engine as the isolations see it: the Docker SDK off the event loop, its errors in our tree, raw streams.
 
-The SDK blocks, so every call runs in a thread of the engine's own. Streams are hijacked HTTP connections that asyncio
-reads: the SDK's sockets may already hold bytes of the stream in a buffer that its raw socket does not show.
+The SDK blocks, so every call runs in a thread of the engine's own. Streams are hijacked HTTP connections that are
+opened without the SDK: its sockets may already hold bytes of the stream in a buffer that the raw socket does not show.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-import docker
 import requests
 import urllib3
+from docker.api.client import APIClient
 from docker.errors import APIError, DockerException, NotFound
 
 from agenthub.errors import HostFault, UserError
@@ -69,7 +69,7 @@ class Engine:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.api: Any = docker.APIClient(base_url=url, version="auto", timeout=_CALL_S, max_pool_size=_THREADS)
+        self.api: Any = APIClient(base_url=url, version="auto", timeout=_CALL_S, max_pool_size=_THREADS)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="engine")
 
     @classmethod
@@ -85,6 +85,14 @@ class Engine:
             raise UserError(
                 f"no Docker engine answers at {url} ({cause}); start one, or set DOCKER_HOST to one that runs"
             ) from None
+
+    def info(self) -> dict[str, Any]:
+        """The engine's facts about itself. Blocks. Raises UserError where it does not answer."""
+        try:
+            facts: dict[str, Any] = self.api.info()
+        except (DockerException, requests.RequestException) as error:
+            raise UserError(f"the engine at {self.url} does not answer: {error}") from None
+        return facts
 
     async def call(self, method: Callable[..., T], *args: Any, **named: Any) -> T:
         """Run one SDK call in a thread.
@@ -134,6 +142,6 @@ class Engine:
         return await asyncio.open_connection(host, int(port), limit=_HEADERS_BYTES)
 
     def close(self) -> None:
-        """Let go of the connections; calls in progress end first."""
+        """Let go of the connections and end the threads; calls in progress end first. Blocks."""
         self._threads.shutdown(wait=True, cancel_futures=True)
         self.api.close()

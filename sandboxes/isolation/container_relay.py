@@ -1,7 +1,7 @@
-"""Process 1 of a container whose image has Python: joins the engine's one stream to the resident program's descriptors.
+"""Process 1 of a container whose image has Python: joins the engine's stream to the resident program's descriptors.
 
-Sent as text to `python3 -I -c`, so an image needs none of our files. Frames go both ways over standard input and output:
-a channel byte, a length of 4 bytes, the data.
+Sent as text to `python3 -I -c`, so an image needs none of our files. Frames go both ways over standard input and
+output: a channel byte, a length of 4 bytes, the data.
 
     from the hub: ORDER first ({"argv"} or {"modules", "resident"}), CONTROL bytes, FILE requests, INTERRUPT
     to the hub:   CONTROL bytes, OUT and ERR bytes, FILE replies, ENDED {"code"} as the last one
@@ -215,6 +215,9 @@ class Relay:
             if not data:
                 os._exit(0)
             self.heard += data
+        self.obey()
+
+    def obey(self) -> None:
         for channel, frame in self.frames():
             if channel == CONTROL:
                 self.to_program += frame
@@ -271,7 +274,8 @@ class Relay:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         self.start(self.order())
-        self.take_leftovers()
+        # Frames may have come together with the order.
+        self.obey()
         while True:
             ready = {descriptor for descriptor, _ in self.wait()}
             if self.wake in ready:
@@ -289,13 +293,6 @@ class Relay:
                 os.set_blocking(1, True)
                 self.flush()
                 return code
-
-    def take_leftovers(self) -> None:
-        """Frames that came together with the order."""
-        if self.heard:
-            for channel, frame in self.frames():
-                if channel == CONTROL:
-                    self.to_program += frame
 
 
 if __name__ == "__main__":

@@ -1,0 +1,236 @@
+"""Boxes in containers of a Docker engine: no network, a read-only root, no capability, an unprivileged user.
+
+A box is reached through the engine's own attach stream and nothing else, so the engine may be elsewhere (a socket, a
+virtual machine on a Mac), no folder is shared with it, and the container ends when the hub does: the end of the stream
+is the end of its process 1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from agenthub.errors import HostFault, UserError, nearest
+from agenthub.isolation import BoxSpec, Layer, LayerState, Limits
+from agenthub.sandboxes.isolation import container_spec
+from agenthub.sandboxes.isolation.container_box import ContainerBox
+from agenthub.sandboxes.isolation.container_engine import APIError, Engine, NotFound
+from agenthub.sandboxes.isolation.container_stream import BoxStream
+
+__all__ = ["Docker"]
+
+_AT_ONCE = 8
+"""Starts in the making at any moment; an engine is not faster with more."""
+
+
+class Docker:
+    """An `Isolation`; used within one event loop."""
+
+    name = "docker"
+    runtime = ""
+    """The engine's default runtime."""
+    overhead = container_spec.Overhead()
+
+    def __init__(self) -> None:
+        self._engine: Engine | None = None
+        self._facts: dict[str, Any] = {}
+        self._boxes: set[ContainerBox] = set()
+        self._at_once = asyncio.Semaphore(_AT_ONCE)
+
+    async def open(self) -> None:
+        """Connect, and remove what a hub that is gone left behind. Raises as Isolation.open says."""
+        engine = await asyncio.to_thread(Engine.connect)
+        try:
+            self._facts = await engine.call(engine.api.info)
+            if self.runtime and self.runtime not in self._facts["Runtimes"]:
+                raise UserError(
+                    f"the engine at {engine.url} has no runtime {self.runtime!r}; install it and register it in the"
+                    f" engine's daemon.json under `runtimes`{nearest(self.runtime, self._facts['Runtimes'])}"
+                )
+            self._engine = engine
+            await self._reap()
+        except BaseException:
+            self._engine = None
+            await asyncio.to_thread(engine.close)
+            raise
+
+    async def spawn(self, spec: BoxSpec) -> ContainerBox:
+        """Start a box whose image has Python: the program's socket is its descriptor 3. Raises as Isolation.spawn."""
+        return await self._spawn(spec, plain=False, workspace=container_spec.WORKSPACE)
+
+    async def spawn_plain(self, spec: BoxSpec, *, workspace: str) -> ContainerBox:
+        """Start a box of a task's own image, which needs `sh`, `cat` and no Python; use it with `ContainerBox.exec`.
+
+        `workspace` is the one folder, beside /tmp, that can be written; it starts empty. Raises as Isolation.spawn.
+        """
+        return await self._spawn(spec, plain=True, workspace=workspace)
+
+    async def image(self, name: str) -> dict[str, Any]:
+        """The engine's facts of an image. Raises UserError where it is not there."""
+        engine, reference = self._open_engine(), container_spec.reference(name)
+        try:
+            found: dict[str, Any] = await engine.call(engine.api.inspect_image, reference)
+            return found
+        except NotFound:
+            raise UserError(await self._no_image(reference)) from None
+        except APIError as error:
+            raise HostFault(f"the engine refused: {error.explanation}") from error
+
+    async def copy_out(self, image: str, path: str, *, max_bytes: int) -> bytes:
+        """A folder of an image as a tar file whose names start with the folder's own; nothing of the image runs.
+
+        Raises:
+            UserError: the image or the folder is not there, or the folder is too large.
+            HostFault: the engine does not answer.
+        """
+        engine = self._open_engine()
+        await self.image(image)
+        made = await self._create(
+            {"image": container_spec.reference(image), "command": ["/"], "network_disabled": True}
+        )
+        try:
+            return await engine.call(_archive, engine, made, path, max_bytes)
+        except NotFound:
+            raise UserError(f"image {image!r} has no folder {path!r}") from None
+        except APIError as error:
+            raise HostFault(f"the engine refused: {error.explanation}") from error
+        finally:
+            await asyncio.shield(engine.call(engine.api.remove_container, made, force=True, v=True))
+
+    def layers(self) -> tuple[Layer, ...]:
+        """What holds a box in; asks the engine, starts nothing."""
+        try:
+            facts = self._facts or _ask()
+        except UserError as error:
+            detail = f"{error}; without it there are no tasks in images of their own"
+            return (Layer(name=self.name, state=LayerState.MISSING, detail=detail),)
+        runtime = self.runtime or facts["DefaultRuntime"]
+        known = runtime in facts["Runtimes"]
+        limits = [name for name in ("MemoryLimit", "SwapLimit", "PidsLimit", "CpuCfsQuota") if not facts.get(name)]
+        secure = ", ".join(option.partition(",")[0].removeprefix("name=") for option in facts["SecurityOptions"])
+        return (
+            Layer(name="engine", state=LayerState.OK, detail=f"Docker {facts['ServerVersion']}"),
+            Layer(
+                name="runtime",
+                state=LayerState.OK if known else LayerState.MISSING,
+                detail=runtime if known else f"{runtime} is not registered with the engine",
+            ),
+            Layer(
+                name="limits",
+                state=LayerState.DEGRADED if limits else LayerState.OK,
+                detail=f"cgroup v{facts.get('CgroupVersion', '1')}"
+                + (f"; not held: {', '.join(limits)}" if limits else ""),
+            ),
+            Layer(
+                name="seccomp",
+                state=LayerState.OK if "seccomp" in secure or self.runtime else LayerState.DEGRADED,
+                detail=secure or "the engine has no seccomp: the whole kernel is in reach",
+            ),
+        )
+
+    async def close(self) -> None:
+        """Kill every box and let go of the engine."""
+        boxes = list(self._boxes)
+        for box in boxes:
+            box.discard()
+        for box in boxes:
+            await box.kill()
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await asyncio.to_thread(engine.close)
+
+    def _open_engine(self) -> Engine:
+        if self._engine is None:
+            raise HostFault(f"the {self.name} isolation is not open")
+        return self._engine
+
+    async def _spawn(self, spec: BoxSpec, *, plain: bool, workspace: str) -> ContainerBox:
+        if spec.network != "none":
+            raise UserError(f"{self.name} has no network {spec.network!r}; expected 'none'")
+        await self.image(spec.image)
+        order = None if plain else container_spec.order(spec)
+        engine = self._open_engine()
+        args = container_spec.create_args(
+            engine.api, spec, runtime=self.runtime, overhead=self.overhead, plain=plain, workspace=workspace
+        )
+        async with self._at_once:
+            making = asyncio.ensure_future(self._make(args, order, spec.limits))
+            try:
+                return await asyncio.shield(making)
+            except asyncio.CancelledError:
+                # The engine may be in the middle of it; what it makes must not stay.
+                making.add_done_callback(_discard_result)
+                raise
+
+    async def _make(self, args: dict[str, Any], order: dict[str, Any] | None, limits: Limits) -> ContainerBox:
+        engine = self._open_engine()
+        container = await self._create(args)
+        try:
+            path = f"/containers/{container}/attach?stream=1&stdin=1&stdout=1&stderr=1"
+            stream = BoxStream(await engine.hijack(path))
+        except HostFault:
+            await engine.call(engine.api.remove_container, container, force=True, v=True)
+            raise
+        box = ContainerBox(container, engine, stream, limits, self._boxes.discard)
+        self._boxes.add(box)
+        try:
+            await box.begin(order)
+        except BaseException:
+            await box.kill()
+            raise
+        return box
+
+    async def _create(self, args: dict[str, Any]) -> str:
+        engine = self._open_engine()
+        try:
+            made = await engine.call(engine.api.create_container, **args)
+        except NotFound:
+            raise UserError(await self._no_image(args["image"])) from None
+        except APIError as error:
+            if error.is_client_error():
+                raise UserError(f"the engine cannot give what was asked: {error.explanation}") from None
+            raise HostFault(f"the engine refused: {error.explanation}") from error
+        identity: str = made["Id"]
+        return identity
+
+    async def _no_image(self, reference: str) -> str:
+        engine = self._open_engine()
+        rows = await engine.call(engine.api.images)
+        known = sorted(tag for row in rows for tag in row["RepoTags"] or ())
+        return (
+            f"the engine has no image {reference!r}{nearest(reference, known)}; `agenthub images build SUITE` builds"
+            " what a suite names"
+        )
+
+    async def _reap(self) -> None:
+        engine = self._open_engine()
+        rows = await engine.call(engine.api.containers, all=True, filters={"label": container_spec.OWNER})
+        for row in rows:
+            if container_spec.orphaned(row["Labels"][container_spec.OWNER], running=row["State"] == "running"):
+                try:
+                    await engine.call(engine.api.remove_container, row["Id"], force=True, v=True)
+                except APIError:
+                    continue
+
+
+def _discard_result(making: asyncio.Future[ContainerBox]) -> None:
+    if not making.cancelled() and making.exception() is None:
+        making.result().discard()
+
+
+def _ask() -> dict[str, Any]:
+    engine = Engine.connect()
+    try:
+        return engine.info()
+    finally:
+        engine.close()
+
+
+def _archive(engine: Engine, container: str, path: str, max_bytes: int) -> bytes:
+    chunks, _ = engine.api.get_archive(container, path)
+    found = bytearray()
+    for chunk in chunks:
+        found += chunk
+        if len(found) > max_bytes:
+            raise UserError(f"folder {path!r} has more than {max_bytes >> 20} MiB")
+    return bytes(found)
