@@ -23,7 +23,7 @@ from agenthub.trainers.plugins import Loss
 from agenthub.trainers.types import Batch, Bools
 from agenthub.trainers.view import View, token_scores, views
 
-__all__ = ["Learner", "Stopped", "UpdateStats"]
+__all__ = ["Gradient", "Learner", "Stopped", "UpdateStats"]
 
 
 class Stopped(Exception):
@@ -48,6 +48,21 @@ class UpdateStats:
     """Tokens in the loss."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """The loss's own, mean over minibatches."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gradient:
+    """What one gradient came to."""
+
+    loss: float
+    norm: float
+    """Over all parameters, before clipping."""
+    entropy: float
+    """Mean over the tokens in the loss, nats."""
+    metrics: Mapping[str, float]
+    """The loss's own."""
+    skipped: bool = False
+    """It was not finite, and no step was taken."""
 
 
 class Learner:
@@ -139,7 +154,7 @@ class Learner:
                 rows.append(self._step(batch, np.sort(part), advantage, weights))
         return _summary(rows, int(batch.in_loss.sum()))
 
-    def gradient(self, batch: Batch, advantage: Floats, weights: Floats | None = None) -> _Row:
+    def gradient(self, batch: Batch, advantage: Floats, weights: Floats | None = None) -> Gradient:
         """Fill the parameters' gradient for the whole batch and say what came out; no step is taken."""
         self.optimiser.zero_grad(set_to_none=True)
         A = torch.as_tensor(np.array(advantage), device=self._device)
@@ -155,14 +170,14 @@ class Learner:
             [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         )
         count = max(int(batch.in_loss.sum()), 1)
-        return _Row(
+        return Gradient(
             loss=float(loss.detach()),
             norm=float(norm),
             entropy=float(entropy) / count,
             metrics={name: float(value) for name, value in metrics.items()},
         )
 
-    def _step(self, batch: Batch, part: Ints, advantage: Floats, weights: Floats) -> _Row:
+    def _step(self, batch: Batch, part: Ints, advantage: Floats, weights: Floats) -> Gradient:
         tokens = _token_rows(batch, part)
         row = self.gradient(batch.select(part), advantage[tokens], weights[tokens])
         if not math.isfinite(row.norm):
@@ -175,10 +190,10 @@ class Learner:
     def _forward(self, batch: Batch, doors: Sequence[View]) -> tuple[Tensor, Tensor]:
         """(log-probabilities f32[T], sum of entropies) over several small forward passes: these fit the cache."""
         scores = [token_scores(self.model, view, temperature=self.temperature) for view in doors]
-        lp = torch.zeros(batch.tokens, device=self._device)
         if not scores:
-            return lp, lp.sum()
-        lp = lp.index_copy(0, torch.cat([view.tokens for view in doors]), torch.cat([one for one, _ in scores]))
+            return torch.zeros(batch.tokens, device=self._device), torch.zeros((), device=self._device)
+        chosen = torch.cat([lp for lp, _ in scores])
+        lp = chosen.new_zeros(batch.tokens).index_copy(0, torch.cat([view.tokens for view in doors]), chosen)
         return lp, torch.stack([entropy.sum() for _, entropy in scores]).sum()
 
     def _in_two_passes(
@@ -217,17 +232,6 @@ class Learner:
         self.optimiser.load_state_dict(state["optimiser"])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Row:
-    """One gradient."""
-
-    loss: float
-    norm: float
-    entropy: float
-    metrics: Mapping[str, float]
-    skipped: bool = False
-
-
 def _token_rows(batch: Batch, part: Ints) -> Any:
     """Places of the tokens of these trajectories, in the order in which `select` keeps them."""
     samples = np.concatenate([np.flatnonzero(batch.trajectory_of_sample == n) for n in part])
@@ -235,7 +239,7 @@ def _token_rows(batch: Batch, part: Ints) -> Any:
     return np.concatenate([np.arange(a, b) for a, b in edges.T])
 
 
-def _summary(rows: Sequence[_Row], tokens: int) -> UpdateStats:
+def _summary(rows: Sequence[Gradient], tokens: int) -> UpdateStats:
     def mean(values: Sequence[float]) -> float:
         return float(np.mean(values)) if values else 0.0
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.utils.logging import disable_progress_bar
 
 from agenthub.client import Hub
 from agenthub.config import load_yaml
@@ -56,6 +57,7 @@ def load_models(recipe: Recipe) -> Models:
     Raises:
         UserError: the model cannot be loaded.
     """
+    disable_progress_bar()
     torch.set_num_threads(recipe.optim.threads)
     torch.use_deterministic_algorithms(recipe.deterministic)
     torch.manual_seed(recipe.seed)
@@ -69,6 +71,7 @@ def load_policy(name: str) -> tuple[EmbeddedPolicy, int]:
     Raises:
         UserError: there is no such model, or the run has no checkpoint that can be used.
     """
+    disable_progress_bar()
     path = Path(name)
     if not (path / "checkpoints").is_dir():
         return EmbeddedPolicy(name), 0

@@ -95,7 +95,8 @@ def token_scores(model: Any, view: View, *, temperature: float) -> tuple[Tensor,
     body = getattr(model, model.base_model_prefix)
     hidden = body(input_ids=view.ids, use_cache=False).last_hidden_state
     chosen = hidden.reshape(-1, hidden.shape[-1]).index_select(0, view.before)
-    logits = model.get_output_embeddings()(chosen).float() / temperature
+    logits = model.get_output_embeddings()(chosen)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
     logs = torch.log_softmax(logits, dim=-1)
     with torch.no_grad():
         entropy = -(logs.exp() * logs).sum(dim=-1)
