@@ -11,12 +11,14 @@ __all__ = ["COLOURS", "Points", "Series", "bars", "line_plot"]
 
 WIDTH, HEIGHT = 460, 230
 LEFT, RIGHT, TOP, BOTTOM = 52, 10, 12, 30
+MOST = 1e12
+"""Values beyond it are left out: an axis could not tell the others apart."""
 COLOURS = ("#2f6fb0", "#c2571a", "#3d8a4f", "#8a4fa3", "#a08a1e", "#4a9aa8", "#b0436b")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """A line: finite values over x."""
+    """A line over x."""
 
     name: str
     x: Sequence[float]
@@ -56,7 +58,7 @@ def line_plot(
     y_range: tuple[float, float] | None = None,
     x_name: str = "update",
 ) -> str:
-    """A figure; one that has no value says so. Values that are not finite are left out."""
+    """A figure; one that has no value says so. Values that are not finite, or beyond MOST, are left out."""
     lines = [_finite(line) for line in lines]
     xs = [x for line in lines for x in line.x] + [x for one in points for x in one.x]
     ys = [y for line in lines for y in line.y] + [y for one in points for y in (*one.y, *one.low, *one.high)]
@@ -93,16 +95,17 @@ def bars(title: str, values: Mapping[str, float]) -> str:
 
 
 def _finite(line: Series) -> Series:
-    kept = [(x, y) for x, y in zip(line.x, line.y, strict=True) if math.isfinite(x) and math.isfinite(y)]
+    kept = [(x, y) for x, y in zip(line.x, line.y, strict=True) if max(abs(x), abs(y)) <= MOST]
     return Series(name=line.name, x=[x for x, _ in kept], y=[y for _, y in kept])
 
 
 def _frame(xs: Sequence[float], ys: Sequence[float], y_range: tuple[float, float] | None) -> _Frame:
-    y_low, y_high = y_range or (min(0.0, *ys), max(ys)) if len(ys) > 1 or y_range else (min(0.0, ys[0]), ys[0])
-    if y_high <= y_low:
-        y_high = y_low + 1.0
-    x_low, x_high = min(xs), max(xs)
-    return _Frame(x_low, x_high if x_high > x_low else x_low + 1.0, y_low, y_high)
+    return _Frame(*_spread(min(xs), max(xs)), *(y_range or _spread(min(0.0, *ys), max(0.0, *ys))))
+
+
+def _spread(low: float, high: float) -> tuple[float, float]:
+    """A range that is wide enough to be divided."""
+    return (low, high) if high - low > 1e-9 * max(1.0, abs(low), abs(high)) else (low, low + 1.0)
 
 
 def _ticks(low: float, high: float, count: int = 5) -> list[float]:
