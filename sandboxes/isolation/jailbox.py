@@ -38,7 +38,6 @@ class JailBox:
         self._groups, self._forget = groups, forget
         self._heard = b""
         self._discarded = False
-        self._end: BoxEnd | None = None
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[BoxEnd] = self._loop.create_future()
         self._listeners: list[Callable[[], None]] = []
@@ -95,6 +94,8 @@ class JailBox:
         self._control.close()
         for descriptor in (self._out, self._err, self._folder, self._init, self._worker):
             os.close(descriptor)
+        if self._ended.done():
+            self._forget(self)
 
     async def kill(self) -> BoxEnd:
         """Discard, and wait until nothing is left."""
@@ -134,7 +135,8 @@ class JailBox:
         else:
             end = BoxEnd(code=code, oom=oom, reason=_reason(code, oom=oom, limits=self.limits))
         self._ended.set_result(end)
-        self._forget(self)
+        if self._discarded:
+            self._forget(self)
 
 
 def _usage(used: Mapping[str, float]) -> BoxUsage:
