@@ -27,7 +27,7 @@ MAX_CHARS = 20_000
 MAX_EXPONENT = 64
 _EVALUATES = re.compile(r"(?<![\w.])(?:eval|exec)\(|\bparse_expr\(|\bsympify\(")
 _HUGE = re.compile(r"[eE][-+]?\d{4,}")
-# Without parentheses, dots, braces, operators but minus, and loops, text can at worst be an unknown name: a board, a matrix.
+# Without parentheses, dots, braces, operators but minus, and loops, text is at worst an unknown name: a board, say.
 _INERT = re.compile(r"""[\w\s,'"\[\]-]*""", re.ASCII)
 _FUNCTIONS = frozenset(
     ["sin", "cos", "tan", "exp", "log", "ln", "sqrt", "Abs", "abs", "asin", "acos", "atan", "sinh", "cosh", "tanh"]

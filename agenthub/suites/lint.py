@@ -89,7 +89,8 @@ async def _holes(task: Task, workbench: Workbench) -> list[str]:
 
 async def _answer_wins(task: Task, workbench: Workbench, answer: str) -> bool:
     """True where the verifier takes `answer` alone, though it is not the expected one."""
-    if answer in (str(task.target), *map(str, task.target if isinstance(task.target, tuple) else ())):
+    expected = task.target if isinstance(task.target, tuple) else (task.target,)
+    if task.target is not None and answer in map(str, expected):
         return False
     turn = Turn(index=0, generation=None, text="", answer=answer)
     try:
