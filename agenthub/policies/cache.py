@@ -125,13 +125,14 @@ class KeptCaches:
     @staticmethod
     def _copy(members: Sequence[tuple[int, _Kept]], counts_B: Sequence[int], layers: Sequence[Any], width: int) -> None:
         """Copy the rows of one chunk to their places: one gather and one scatter a tensor."""
+        device = members[0][1].columns.device
         source_rows, source_columns, rows, columns = [], [], [], []
         for target, kept in members:
             count = counts_B[target]
-            source_rows.append(torch.full((count,), kept.row))
+            source_rows.append(torch.full((count,), kept.row, device=device))
             source_columns.append(kept.columns[:count])
-            rows.append(torch.full((count,), target))
-            columns.append(torch.arange(width - count, width))
+            rows.append(torch.full((count,), target, device=device))
+            columns.append(torch.arange(width - count, width, device=device))
         source = torch.cat(source_rows), torch.cat(source_columns)
         place = torch.cat(rows), torch.cat(columns)
         for pair, targets in zip(members[0][1].layers, layers, strict=True):

@@ -24,6 +24,8 @@ from agenthub.records import Generation
 
 __all__ = ["TINY", "EmbeddedPolicy", "load_model"]
 
+_UNBOUNDED = 1 << 20
+"""Context of a model whose config names none."""
 TINY = Path(__file__).parent / "tiny"
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tokenizer_config.json")
 
@@ -58,7 +60,7 @@ class EmbeddedPolicy:
         self.name = name
         self.path = TINY if str(path_or_dir) == "tiny" else Path(path_or_dir)
         self.model, self.tokenizer = load_model(self.path, device=device, dtype=dtype)
-        self.context: int = self.model.config.get_text_config().max_position_embeddings
+        self.context = int(getattr(self.model.config.get_text_config(), "max_position_embeddings", _UNBOUNDED))
         self._decoder = Decoder(self.model, keep_cache=keep_cache)
         self._batch_rows = batch_rows
         self._version = 0
@@ -104,13 +106,15 @@ class EmbeddedPolicy:
             self._version = version
 
     async def forget(self, episodes: Sequence[str]) -> None:
-        """Drop what is kept for these episodes."""
-        self._decoder.kept.forget(episodes)
+        """Drop what is kept for these episodes, after the batch that runs now."""
+        if not self._closed:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._thread, self._decoder.kept.forget, list(episodes))
 
     async def close(self) -> None:
-        """End the thread and drop the kept caches; safe to call again."""
+        """Wait for what runs, end the thread and drop the kept caches; safe to call again."""
         self._closed = True
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        await asyncio.to_thread(self._thread.shutdown)
         self._decoder.kept.clear()
 
     def _run(self, requests: Sequence[Request]) -> list[Generation]:

@@ -185,6 +185,8 @@ def save(model: Any, folder: Path) -> None:
     values["tokenizer_class"] = "PreTrainedTokenizerFast"
     values.pop("backend", None)
     settings.write_text(json.dumps(values, indent=2) + "\n")
+    for file in folder.iterdir():
+        file.chmod(0o644)
 
 
 if __name__ == "__main__":

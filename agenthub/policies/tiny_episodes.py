@@ -38,7 +38,7 @@ class Habits:
     """Code that fails or prints nothing."""
     roundabout: float = 0.6
     """Code that goes through a variable; the demonstrator is careless in it."""
-    wrong_roundabout: float = 0.66
+    wrong_roundabout: float = 0.7
     """A wrong operator in roundabout code."""
     wrong_direct: float = 0.08
     """A wrong operator in a single print."""
@@ -78,7 +78,7 @@ def execute(code: str, rng: random.Random) -> Observation:
     try:
         with contextlib.redirect_stdout(output):
             exec(compile(code, file, "exec"), {})
-    except (SyntaxError, NameError, TypeError) as error:
+    except (ArithmeticError, AttributeError, LookupError, NameError, SyntaxError, TypeError, ValueError) as error:
         report = traceback.TracebackException.from_exception(error, compact=True)
         report.stack = traceback.StackSummary.from_list([frame for frame in report.stack if frame.filename == file])
         lines = list(report.format())
