@@ -25,13 +25,16 @@ __all__ = ["canonical", "decode", "encode", "observation_hash", "trajectory_hash
 
 T = TypeVar("T")
 _PARTS: dict[str, type] = {"text": records.Text, "image": records.ImageRef, "blob": records.Blob}
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 _PART_NAMES = {cls: name for name, cls in _PARTS.items()}
 
 
 def encode(value: Any) -> Any:
     """A record as JSON values. Part records carry `type`: text, image or blob."""
+    if type(value) in _PLAIN:  # by far the most; the hub encodes every answer and every trajectory
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        row = {spec.name: encode(getattr(value, spec.name)) for spec in dataclasses.fields(value)}
+        row = {name: encode(getattr(value, name)) for name in _names(type(value))}
         part = _PART_NAMES.get(type(value))
         return {"type": part, **row} if part else row
     if isinstance(value, StrEnum):
@@ -54,6 +57,11 @@ def decode(cls: type[T], value: Any, path: str = "") -> T:
         ValueError: a field is unknown, missing or of the wrong type; the message starts with its path.
     """
     return typing.cast(T, _decode(cls, value, path or cls.__name__.lower()))
+
+
+@functools.cache
+def _names(cls: Any) -> tuple[str, ...]:
+    return tuple(spec.name for spec in dataclasses.fields(cls))
 
 
 @functools.cache

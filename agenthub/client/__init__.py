@@ -2,7 +2,7 @@
 
     async with Hub("http://127.0.0.1:8700") as hub:
         (episode,) = await hub.create("arithmetic", seed=1)
-        done = await episode.step("<answer>4</answer>")
+        done = await episode.step("\\boxed{4}")
 
 Knows the wire and the records, nothing of suites, sandboxes or the server.
 """

@@ -124,7 +124,7 @@ class Dispatcher:
             async with asyncio.timeout(self._limits.stop_s / 2):
                 await self.table.close()
         except TimeoutError:
-            _logger.warning("%d episodes were killed with their sandboxes", len(self.table))
+            _logger.warning("%d episodes had no time to end: their sandboxes are killed", len(self.table))
         await self._stack.__aexit__(kind, error, trace)
 
     def stop(self) -> None:
