@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 from collections import deque
 
 from agenthub.errors import AgenthubError, HostFault
@@ -21,7 +22,6 @@ class Pool:
         self._isolation, self._spec = isolation, spec
         self._low, self._high = low, high
         self._warm: deque[Box] = deque()
-        self._dead: set[str] = set()
         self._wanted = asyncio.Event()
         self._filler: asyncio.Task[None] | None = None
         self._idle = asyncio.Event()
@@ -34,8 +34,7 @@ class Pool:
             self._filler = asyncio.get_running_loop().create_task(self._fill(), name="pool")
         while self._warm:
             box = self._warm.popleft()
-            if box.id in self._dead:
-                self._dead.discard(box.id)
+            if _ended(box):
                 box.discard()
                 continue
             if len(self._warm) <= self._low:
@@ -70,13 +69,16 @@ class Pool:
                     self._idle.clear()
                     await self._idle.wait()
                 try:
-                    self._add(await self._isolation.spawn(self._spec))
+                    self._warm.append(await self._isolation.spawn(self._spec))
                 except HostFault:
                     # The next `take` meets the same fault and reports it to somebody who can act on it.
                     break
                 except AgenthubError:
                     return
 
-    def _add(self, box: Box) -> None:
-        box.on_end(lambda: self._dead.add(box.id))
-        self._warm.append(box)
+
+def _ended(box: Box) -> bool:
+    """True where the other end of the box's socket is gone, asked of the kernel now: a callback may come too late."""
+    events = select.poll()
+    events.register(box.fileno(), 0)
+    return bool(events.poll(0))
