@@ -151,8 +151,8 @@ class Dispatcher:
         self.metrics.count("errors", code=refused.code)
         return refused
 
-    async def steps(self, values: Any) -> AsyncGenerator[bytes, None]:
-        """Play a batch: a line of JSON per step as it finishes, `late` ones at the deadline; late steps go on.
+    async def steps(self, values: Any) -> AsyncGenerator[list[bytes], None]:
+        """Play a batch: lines of JSON as steps finish, `late` ones at the deadline; late steps go on.
 
         Raises:
             WireError: the batch itself is not valid; errors of single steps are lines.
@@ -161,23 +161,27 @@ class Dispatcher:
             batch = params.read(Batch, values)
         except WireError as error:
             raise self.refusal(error) from None
-        waiting = {asyncio.ensure_future(self._line(step)): step for step in batch.steps}
-        loop = asyncio.get_running_loop()
-        ends = None if batch.deadline_s is None else loop.time() + batch.deadline_s
+        finished: asyncio.Queue[tuple[int, bytes]] = asyncio.Queue()
+        waiting = dict(enumerate(batch.steps))
+
+        async def one(index: int, step: StepOf) -> None:
+            finished.put_nowait((index, await self._line(step)))
+
+        tasks = [asyncio.ensure_future(one(index, step)) for index, step in waiting.items()]
+        ends = None if batch.deadline_s is None else asyncio.get_running_loop().time() + batch.deadline_s
         try:
             while waiting:
-                left = None if ends is None else max(0.0, ends - loop.time())
-                done, _ = await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    waiting.pop(task)
-                    yield task.result()
-                if not done:
+                lines = await _ready(finished, ends)
+                if not lines:
                     break
-            for step in waiting.values():
-                yield dumps({"episode": step.episode, "turn": step.turn, "late": True})
+                for index, _ in lines:
+                    del waiting[index]
+                yield [line for _, line in lines]
+            if waiting:
+                yield [dumps({"episode": it.episode, "turn": it.turn, "late": True}) for it in waiting.values()]
         finally:
             # Only the waiting for them ends: the steps themselves are owned by the hub.
-            for task in waiting:
+            for task in tasks:
                 task.cancel()
 
     async def _line(self, step: StepOf) -> bytes:
@@ -255,3 +259,15 @@ class Dispatcher:
     async def _blob_put(self, asked: params.BlobPut) -> Answer:
         await asyncio.to_thread(self._blobs.put, asked.sha256, asked.data)
         return Answer(dumps({"sha256": asked.sha256, "bytes": len(asked.data)}), 201)
+
+
+async def _ready(finished: asyncio.Queue[tuple[int, bytes]], ends: float | None) -> list[tuple[int, bytes]]:
+    """What has finished, at least one; nothing where `ends` (of the loop's clock) comes first."""
+    try:
+        async with asyncio.timeout_at(ends):
+            lines = [await finished.get()]
+    except TimeoutError:
+        return []
+    while not finished.empty():
+        lines.append(finished.get_nowait())
+    return lines

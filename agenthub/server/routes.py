@@ -92,13 +92,17 @@ def _batch(dispatcher: Dispatcher) -> Handler:
             first = await anext(lines)  # a batch that is not valid is refused before the response begins
             response = web.StreamResponse(headers={"Content-Type": NDJSON})
             await response.prepare(request)
-            await response.write(first + b"\n")
-            async for line in lines:
-                await response.write(line + b"\n")
+            await response.write(_ndjson(first))
+            async for ready in lines:
+                await response.write(_ndjson(ready))
             await response.write_eof()
             return response
 
     return handle
+
+
+def _ndjson(lines: list[bytes]) -> bytes:
+    return b"\n".join(lines) + b"\n"
 
 
 async def _values(request: web.Request, body: str) -> dict[str, Any]:

@@ -220,7 +220,8 @@ class EpisodeTable:
             now = asyncio.get_running_loop().time()
             late = [live for live in self._live.values() if live.expires < now and not _busy(live)]
             for live in late:
-                self._metrics.count("episodes_reaped")
+                if live.ending is None:
+                    self._metrics.count("episodes_reaped")
                 live.ending = self._owner.start(self._end(live))
 
     async def close(self) -> None:

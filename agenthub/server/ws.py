@@ -84,9 +84,10 @@ class WebSocketFace:
     async def _steps(self, socket: web.WebSocketResponse, identity: bytes, values: Any) -> Answer:
         count = 0
         async with aclosing(self._dispatcher.steps(values)) as lines:
-            async for line in lines:
-                count += 1
-                await _write(socket, b'{"id":%b,"line":%b}' % (identity, line))
+            async for ready in lines:
+                count += len(ready)
+                for line in ready:
+                    await _write(socket, b'{"id":%b,"line":%b}' % (identity, line))
         return Answer(dumps({"lines": count}))
 
 

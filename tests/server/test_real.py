@@ -50,7 +50,7 @@ async def test_model_written_code_runs_and_no_process_is_left(tmp_path: Path, nu
             assert family
             process.send_signal(number)
             process.wait(5)
-            _, left = psutil.wait_procs(family, timeout=1.0)
+            _, left = psutil.wait_procs(family, timeout=5)
             # An orphan's exit status is init's to collect; what is left then is a line in a table.
             assert not [it for it in left if it.is_running() and it.status() != psutil.STATUS_ZOMBIE]
             for task in busy:
