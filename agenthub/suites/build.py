@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from agenthub.config import Document, validate
 from agenthub.errors import ConfigError, TaskBroken, UnknownName, UserError, nearest
-from agenthub.isolation import Limits
+from agenthub.isolation import Layer, LayerState, Limits
 from agenthub.records import Message, frozen
 from agenthub.registry import registry
 from agenthub.rewards.arguments import TypedCheck
@@ -68,7 +68,7 @@ def build_task(document: Document, *, suite: str, split: str, source: str = "") 
         turn_checks=_turn_checks(given, place),
         target=tuple(given.target.answers) or given.target.answer,
         solution=given.solution.turns,
-        require=given.sandbox.require,
+        require=_required(given.sandbox, _spec(given, place).isolation, place(("sandbox", "require"))),
         deterministic=given.deterministic,
         metadata=frozen(given.metadata),
         x=frozen(given.x),
@@ -93,6 +93,22 @@ def _at(place: str, look_up: Callable[[], T]) -> T:
         return look_up()
     except UserError as error:
         raise ConfigError(place, str(error)) from error
+
+
+@functools.cache
+def _layers(isolation: str) -> Mapping[str, Layer]:
+    return {layer.name: layer for layer in registry("isolation").load(isolation)().layers()}
+
+
+def _required(sandbox: SandboxIn, isolation: str, place: str) -> tuple[str, ...]:
+    """The layers that the task cannot be without. Raises ConfigError where this machine lacks one."""
+    for name in sandbox.require:
+        layers = _at(place, functools.partial(_layers, isolation))
+        if name not in layers:
+            raise ConfigError(place, f"isolation {isolation!r} has no layer {name!r}{nearest(name, layers)}")
+        if layers[name].state is not LayerState.OK:
+            raise ConfigError(place, f"requires layer {name!r}, which this machine lacks: {layers[name].detail}")
+    return sandbox.require
 
 
 def _tools(given: TaskIn, place: Place) -> tuple[ToolUse, ...]:

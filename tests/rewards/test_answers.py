@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agenthub.rewards.answers import number, same_text
@@ -55,6 +55,7 @@ def test_values_that_are_no_text() -> None:
     assert number([7]) is None
 
 
+@settings(deadline=None)
 @given(st.integers())
 def test_every_integer_is_read_back(value: int) -> None:
     if abs(value) < 10**150:
@@ -62,17 +63,20 @@ def test_every_integer_is_read_back(value: int) -> None:
         assert number(f"{value:,}") == value
 
 
+@settings(deadline=None)
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_every_float_is_read_back_from_its_shortest_text(value: float) -> None:
     assert number(repr(value)) == number(value) == Fraction(repr(value))
 
 
+@settings(deadline=None)
 @given(st.text(max_size=50))
 def test_any_text_is_a_number_or_none(text: str) -> None:
     value = number(text)
     assert value is None or any(character in "0123456789" for character in text)
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="0123456789.,+-eE$%/ ", max_size=12))
 def test_number_like_text_never_raises_and_agrees_with_python_where_python_reads_it(text: str) -> None:
     value = number(text)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agenthub.config import ConfigModel, apply_overrides, load_yaml, parse_document, parse_yaml
@@ -156,6 +156,7 @@ def test_apply_overrides_leaves_its_input_alone() -> None:
     assert data == {"limits": {"max_turns": 1}}
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_is_a_document_or_a_config_error_with_the_files_name(text: str) -> None:
     try:
@@ -167,6 +168,7 @@ def test_any_text_is_a_document_or_a_config_error_with_the_files_name(text: str)
 _YAMLISH = st.text(alphabet="ab:-?[]{},&*!|>'\"%@# \n\t01.~", max_size=60)
 
 
+@settings(deadline=None)
 @given(_YAMLISH)
 def test_any_yaml_like_text_is_a_model_or_a_config_error(text: str) -> None:
     try:
@@ -182,6 +184,7 @@ _JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(key=st.text(min_size=1, max_size=12), value=_JSON)
 def test_an_unknown_key_is_named_with_its_line_whatever_its_value(key: str, value: object) -> None:
     if key in Recipe.model_fields:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agenthub.errors import ConfigError
@@ -56,11 +56,13 @@ def test_a_bad_template_is_told_with_its_place(template: Any, message: str) -> N
     assert message in str(caught.value)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40))
 def test_any_text_with_doubled_braces_comes_back(text: str) -> None:
     assert fill(text.replace("{", "{{").replace("}", "}}"), {}, "p") == text
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="{}|:qna x", max_size=20))
 def test_any_template_is_filled_or_told(template: str) -> None:
     try:

@@ -74,7 +74,7 @@ tasks:
   solution: {turns: ['\\boxed{2}']}
   sandbox:
     isolation: jail
-    require: [userns]
+    require: [kernel]
     image: python
     resources: {cpus: 0.5, memory: 1G, disk: 8M, pids: 9, inodes: 99, nofile: 77, output: 64K}
     network: {mode: none}
@@ -99,7 +99,7 @@ tasks:
     assert (task.verifier.combine, task.verifier.scale, task.verifier.checks[0].weight) == ("min", 2.0, 3.0)
     assert task.verifier.checks[0].required
     assert task.turn_checks[0].first_only
-    assert (task.split, task.on_no_call, task.deterministic, task.require) == ("eval", "remind", False, ("userns",))
+    assert (task.split, task.on_no_call, task.deterministic, task.require) == ("eval", "remind", False, ("kernel",))
     assert task.x == {"vendor": {"Key": [1, None, 1.0, "1"]}}
     assert task.origin == {"format": "other", "raw": {"a": {"b": "c"}}}
     assert task.solution == (r"\boxed{2}",)
@@ -164,6 +164,7 @@ def test_a_short_episode_has_short_turns(tmp_path: Path) -> None:
         ),
         ("turn_checks: [{uses: call_ok}]", "tasks[0].turn_checks[0].reward is missing"),
         ("sandbox: {isolation: dokcer}", "sandbox.isolation is 'dokcer'"),
+        ("sandbox: {require: [kernle]}", "isolation 'jail' has no layer 'kernle'; did you mean 'kernel'?"),
         ("sandbox: {resources: {memory: 512}}", "tasks[0].sandbox.resources.memory is 512"),
         ("sandbox: {resources: {memory: 5T}}", "tasks[0].sandbox.resources.memory: a size is '5T'"),
         ("sandbox: {network: {mode: public}}", "tasks[0].sandbox.network.mode: 'public' is not built yet"),
