@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ import pytest
 
 from agenthub.client import Hub
 from agenthub.codec import trajectory_hash
-from agenthub.errors import HostFault, WireError
+from agenthub.errors import HostFault, HubUnreachable, WireError
 from agenthub.wire import Action
 from tests.server.processes import ROOT, arguments, child, gone
 
@@ -47,6 +48,32 @@ async def test_what_was_acknowledged_survives_a_killed_process(tmp_path: Path) -
                 await client.call("step", {"episode": running.id, "turn": 1, "action": {"answer": "42"}})
             again = {"episode": running.id, "turn": 0, "action": {"text": "```python\n1\n```"}}
             assert (await client.call("step", again))["turn"] == 0
+
+
+async def test_no_acknowledged_step_is_lost_when_the_hub_is_killed_under_load(tmp_path: Path) -> None:
+    log = tmp_path / "log.sqlite"
+    acknowledged: dict[tuple[str, int], dict[str, object]] = {}
+
+    async def play(client: Hub, episode: str) -> None:
+        for turn in range(50):
+            step = {"episode": episode, "turn": turn, "action": {"text": f"```python\n{turn}\n```"}}
+            acknowledged[episode, turn] = await client.call("step", step)
+
+    with child(log) as first:
+        async with Hub(first.url, retry_s=0.5) as client:
+            handles = await client.create("fakes", "t0", count=20)
+            playing = [asyncio.create_task(play(client, handle.id)) for handle in handles]
+            while len(acknowledged) < 200:  # noqa: ASYNC110 - the moment is meant to be arbitrary
+                await asyncio.sleep(0.001)
+            first.process.kill()
+            results = await asyncio.gather(*playing, return_exceptions=True)
+            assert all(isinstance(result, HubUnreachable) for result in results)
+    with child(log) as second:
+        async with Hub(second.url, retry_s=10) as client:
+            for (episode, turn), answered in acknowledged.items():
+                step = {"episode": episode, "turn": turn, "action": {"text": f"```python\n{turn}\n```"}}
+                assert await client.call("step", step) == answered
+                assert answered["turn"] == turn
 
 
 async def test_a_client_goes_on_after_the_hub_came_back(tmp_path: Path) -> None:
