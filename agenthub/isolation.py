@@ -129,7 +129,10 @@ class Box(Protocol):
         """`discard`, wait until nothing is left, and say how it ended. Safe to call again."""
 
     def on_end(self, listener: Callable[[], None]) -> None:
-        """Call `listener` once the resident program has ended; at once where it has."""
+        """Call `listener` once the resident program has ended or the box is given up, at once where it has been.
+
+        It is called while the descriptors of the box are still open, so that whoever listens on them can stop.
+        """
 
     async def ended(self) -> BoxEnd:
         """Wait for the box to end by itself or by `kill`."""

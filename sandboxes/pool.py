@@ -78,7 +78,7 @@ class Pool:
 
 
 def _ended(box: Box) -> bool:
-    """True where the other end of the box's socket is gone, asked of the kernel now: a callback may come too late."""
+    """True where a box that nobody has used is of no use, asked of the kernel now: a callback may come too late."""
     events = select.poll()
     events.register(box.fileno(), 0)
     return bool(events.poll(0))

@@ -267,10 +267,11 @@ def _delegate(row: Hierarchy) -> None:
 
 
 def start_time(pid: int) -> int:
-    """Clock ticks after boot at which a process started; 0 where there is none."""
+    """Clock ticks after boot at which a living process started; 0 where there is none."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[19])
+            fields = file.read().rpartition(b")")[2].split()
+        return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
     except (OSError, IndexError, ValueError):
         return 0
 

@@ -46,7 +46,7 @@ class Jail:
     def __init__(self) -> None:
         self._link: Link | None = None
         self._molds: dict[_Key, MoldLink] = {}
-        self._boxes: set[JailBox] = set()
+        self._boxes: dict[JailBox, MoldLink] = {}
         self._starting = asyncio.Lock()
         self._at_once = asyncio.Semaphore(_AT_ONCE)
         self._closed = False
@@ -135,9 +135,19 @@ class Jail:
             os.close(status)
             raise
         groups = self._link.facts["groups"] if self._link is not None else {}
-        box = JailBox(name, ours, status, descriptors, spec.limits, groups, self._boxes.discard)
-        self._boxes.add(box)
+        box = JailBox(name, ours, status, descriptors, spec.limits, groups, self._on_change)
+        self._boxes[box] = mold
         return box
+
+    def _on_change(self, box: JailBox) -> None:
+        """A box ended or was discarded. One that our side lost tells that every box of its mold is lost as well."""
+        if box.end is not None and box.end.host_fault:
+            lost = self._boxes.get(box)
+            for other, mold in list(self._boxes.items()):
+                if mold is lost and other.end is None:
+                    other.condemn()
+        if box.finished:
+            self._boxes.pop(box, None)
 
 
 def _hello(channel: socket.socket, status: int) -> tuple[str, list[int]]:

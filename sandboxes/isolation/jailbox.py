@@ -29,13 +29,13 @@ class JailBox:
         descriptors: Sequence[int],
         limits: Limits,
         groups: Mapping[str, str],
-        forget: Callable[[JailBox], None],
+        changed: Callable[[JailBox], None],
     ) -> None:
         self.id = name
         self.limits = limits
         self._control, self._status = control, status
         self._out, self._err, self._folder, self._init, self._worker = descriptors
-        self._groups, self._forget = groups, forget
+        self._groups, self._changed = groups, changed
         self._heard = b""
         self._discarded = False
         self._loop = asyncio.get_running_loop()
@@ -53,8 +53,8 @@ class JailBox:
         return self._out, self._err
 
     def on_end(self, listener: Callable[[], None]) -> None:
-        """Call `listener` once the worker has ended, at once where it has."""
-        if self._heard or self._ended.done():
+        """Call `listener` once the worker has ended or the box is given up, at once where it has been."""
+        if self._heard or self._discarded or self._ended.done():
             listener()
         else:
             self._listeners.append(listener)
@@ -89,13 +89,30 @@ class JailBox:
         if self._discarded:
             return
         self._discarded = True
+        # Whoever listens on these descriptors stops before their numbers can mean something else.
+        self._tell()
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._init, signal.SIGKILL)
         self._control.close()
         for descriptor in (self._out, self._err, self._folder, self._init, self._worker):
             os.close(descriptor)
-        if self._ended.done():
-            self._forget(self)
+        self._changed(self)
+
+    def condemn(self) -> None:
+        """Cut the socket of a box that is certain to end: whoever has it notices, and a pool does not give it out."""
+        if not self._discarded:
+            with contextlib.suppress(OSError):
+                self._control.shutdown(socket.SHUT_RDWR)
+
+    @property
+    def end(self) -> BoxEnd | None:
+        """How it ended; None while it lives."""
+        return self._ended.result() if self._ended.done() else None
+
+    @property
+    def finished(self) -> bool:
+        """True once it has ended and nothing leads into it."""
+        return self._discarded and self._ended.done()
 
     async def kill(self) -> BoxEnd:
         """Discard, and wait until nothing is left."""
@@ -117,9 +134,12 @@ class JailBox:
             self._loop.remove_reader(self._status)
             os.close(self._status)
             self._conclude()
-        for listener in self._listeners:
+        self._tell()
+
+    def _tell(self) -> None:
+        listeners, self._listeners = self._listeners, []
+        for listener in listeners:
             listener()
-        self._listeners.clear()
 
     def _conclude(self) -> None:
         code: int | None = None
@@ -135,8 +155,7 @@ class JailBox:
         else:
             end = BoxEnd(code=code, oom=oom, reason=_reason(code, oom=oom, limits=self.limits))
         self._ended.set_result(end)
-        if self._discarded:
-            self._forget(self)
+        self._changed(self)
 
 
 def _usage(used: Mapping[str, float]) -> BoxUsage:

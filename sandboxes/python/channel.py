@@ -85,7 +85,7 @@ class Channel:
     async def again(self, deadline: float) -> dict[str, Any]:
         """Wait for the next frame. Raises as `ask` does."""
         while not self._frames:
-            if self._lost is not None:
+            if self._lost is not None or self._closed:
                 await self._fail()
             self._waiting = self._loop.create_future()
             timer = self._loop.call_at(deadline, _expire, self._waiting)
@@ -114,7 +114,7 @@ class Channel:
 
     async def _send(self, data: bytes, deadline: float) -> None:
         view = memoryview(data)
-        while view and self._lost is None:
+        while view and self._lost is None and not self._closed:
             try:
                 view = view[self._socket.send(view) :]
             except BlockingIOError:
@@ -168,8 +168,12 @@ class Channel:
             self._wake()
 
     def _on_end(self) -> None:
+        """The streams may be gone after this call: take what is in them, and stop listening."""
         self._program_ended.set()
+        for descriptor in self._sinks:
+            self._drain(descriptor)
         self._lose(_CLOSED)
+        self.close()
 
     def _lose(self, reason: str) -> None:
         """Mark the box as lost. What it wrote before can still be drained."""
