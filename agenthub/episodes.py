@@ -30,9 +30,10 @@ from agenthub.records import (
 )
 from agenthub.registry import registry
 from agenthub.renderer import Parsed, ParsedCall, TextProtocol
+from agenthub.rewards.score import Workspace
 from agenthub.rewards.turns import turn_rewards
 from agenthub.rewards.verify import verify
-from agenthub.sandbox import CodeBox, Sandbox, SandboxFactory, SandboxSpec, ToolSpec
+from agenthub.sandbox import CodeBox, FileChange, Sandbox, SandboxFactory, SandboxSpec, ToolSpec, Tracked
 from agenthub.suites.task import Task, TaskLimits
 from agenthub.wire import Action, GenerationIn, LimitsIn, StepDone
 
@@ -68,7 +69,11 @@ class Workbench:
 
     async def code_box(self, uses: str) -> CodeBox:
         """A fresh grading box. Raises as `factory` and `SandboxFactory.code_box` do."""
-        return await (await self.factory(uses)).code_box(SandboxSpec(isolation=self.isolation))
+        return await self.box(uses, SandboxSpec(isolation=self.isolation))
+
+    async def box(self, uses: str, spec: SandboxSpec) -> CodeBox:
+        """A fresh grading box with this spec. Raises as `code_box` does."""
+        return await (await self.factory(uses)).code_box(spec)
 
     def capabilities(self) -> dict[str, Any]:
         """What the opened sandbox kinds can do, by name."""
@@ -123,6 +128,7 @@ class Episode:
         self._protocol: TextProtocol = registry("protocol").load(task.protocol)()
         self._tools: dict[str, _Tool] = {}
         self._sandboxes: list[Sandbox] = []
+        self._kinds: dict[str, Sandbox] = {}
         self._turns: list[Turn] = []
         self._paid: set[str] = set()
         self._opened_at = time.monotonic()
@@ -223,6 +229,13 @@ class Episode:
             )
         return self._sandboxes[0]
 
+    async def _changes(self, uses: str) -> tuple[FileChange, ...]:
+        """What the episode changed in its sandbox of one kind. Raises as `Tracked.changes` does."""
+        sandbox = self._kinds.get(uses)
+        if not isinstance(sandbox, Tracked):
+            raise UserError(f"the episode has no {uses!r} sandbox that can tell what changed in it")
+        return await sandbox.changes()
+
     async def _start_sandboxes(self) -> None:
         started: list[tuple[str, SandboxSpec, Sandbox]] = []
         for use in self.task.tools:
@@ -232,6 +245,7 @@ class Episode:
             if sandbox is None:
                 sandbox = await factory.start(use.spec)
                 self._sandboxes.append(sandbox)
+                self._kinds.setdefault(use.uses, sandbox)
                 started.append((use.uses, use.spec, sandbox))
             spec = _tool_spec(factory, use.tool or factory.tools[0].name)
             self._tools[use.name] = _Tool(sandbox=sandbox, tool=spec.name, spec=replace(spec, name=use.name))
@@ -297,7 +311,8 @@ class Episode:
             return None
         try:
             async with asyncio.timeout(self.limits.verify_seconds):
-                verdict = await verify(self.task, turns, turns[-1].answer, self._workbench.code_box)
+                workspace = Workspace(changes=self._changes, box=self._workbench.box)
+                verdict = await verify(self.task, turns, turns[-1].answer, self._workbench.code_box, workspace)
         except TimeoutError:
             # The checks bound each piece of candidate code; what is slow as a whole is the candidate's doing.
             ending.reason = f"verification took more than {self.limits.verify_seconds} s"

@@ -77,7 +77,10 @@ _CORE: dict[str, dict[str, str]] = {
         "gvisor": "agenthub.sandboxes.isolation.gvisor:Gvisor",
         "jail": "agenthub.sandboxes.isolation.jail:Jail",
     },
-    "sandbox": {"python": "agenthub.sandboxes.python.sandbox:PythonSandbox"},
+    "sandbox": {
+        "python": "agenthub.sandboxes.python.sandbox:PythonSandbox",
+        "shell": "agenthub.sandboxes.shell.sandbox:ShellSandbox",
+    },
     "policy": {
         "embedded": "agenthub.policies.embedded:EmbeddedPolicy",
         "scripted": "agenthub.policies.scripted:ScriptedPolicy",
@@ -98,6 +101,7 @@ _CORE: dict[str, dict[str, str]] = {
         "numeric": "agenthub.rewards.checks:numeric",
         "reasoning_gym": "agenthub.rewards.checks:reasoning_gym",
         "regex": "agenthub.rewards.checks:regex",
+        "shell_tests": "agenthub.rewards.shell:shell_tests",
         "unittest": "agenthub.rewards.code:unittest",
     },
     "turn_check": {

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from agenthub.isolation import Limits
 from agenthub.records import Call, Observation, frozen
 
-__all__ = ["Capabilities", "CodeBox", "Plain", "Sandbox", "SandboxFactory", "SandboxSpec", "ToolSpec"]
+__all__ = [
+    "Capabilities",
+    "CodeBox",
+    "FileChange",
+    "Plain",
+    "Sandbox",
+    "SandboxFactory",
+    "SandboxSpec",
+    "ToolSpec",
+    "Tracked",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +55,38 @@ class Capabilities:
     """The same calls show the same observations."""
     fork: str
     """native, stateless, replay or no."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileChange:
+    """One thing that an episode changed in its workspace."""
+
+    path: str
+    """Relative to the workspace."""
+    removed: bool = False
+    data: bytes | None = None
+    """New content of a regular file; None for a folder, a link or what was removed."""
+    link: str | None = None
+    """Where a symbolic link points."""
+    mode: int = 0o644
+
+    @property
+    def folder(self) -> bool:
+        """True where it is now a folder."""
+        return not self.removed and self.data is None and self.link is None
+
+
+@runtime_checkable
+class Tracked(Protocol):
+    """What a sandbox that can tell what changed in its workspace has besides `Sandbox`."""
+
+    async def changes(self) -> tuple[FileChange, ...]:
+        """What differs from the start, removed things first. Ends every program that still runs.
+
+        Raises:
+            BoxLost, HostFault: as in `Sandbox.call`.
+            UserError: the workspace is too large to be read.
+        """
 
 
 class Sandbox(Protocol):

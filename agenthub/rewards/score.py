@@ -10,10 +10,20 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from agenthub.records import Turn
-from agenthub.sandbox import CodeBox
+from agenthub.sandbox import CodeBox, FileChange, SandboxSpec
 from agenthub.suites.task import Task
 
-__all__ = ["Context", "Score", "Verdict"]
+__all__ = ["Context", "Score", "Verdict", "Workspace"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workspace:
+    """What a check may ask of the sandboxes of the finished episode, and start beside them."""
+
+    changes: Callable[[str], Awaitable[tuple[FileChange, ...]]]
+    """What the episode changed in its sandbox of that kind. Raises BoxLost, HostFault, UserError."""
+    box: Callable[[str, SandboxSpec], Awaitable[CodeBox]]
+    """A fresh grading box of that kind with this spec. Raises HostFault, UserError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +36,8 @@ class Context:
     """The final answer as text; None where the episode ended without one."""
     code_box: Callable[[str], Awaitable[CodeBox]]
     """A fresh grading box of the sandbox kind with that registry name. Raises HostFault, UserError."""
+    workspace: Workspace | None = None
+    """None where an episode is scored without its sandboxes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

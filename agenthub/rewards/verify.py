@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from agenthub.errors import TaskBroken, UserError
 from agenthub.records import Turn
 from agenthub.registry import registry
-from agenthub.rewards.score import Context, Score, Verdict
+from agenthub.rewards.score import Context, Score, Verdict, Workspace
 from agenthub.sandbox import CodeBox
 from agenthub.suites.task import Check, Task
 
@@ -19,6 +19,7 @@ async def verify(
     turns: tuple[Turn, ...],
     answer: str | None,
     code_box: Callable[[str], Awaitable[CodeBox]],
+    workspace: Workspace | None = None,
 ) -> Verdict:
     """Score a finished episode.
 
@@ -27,6 +28,7 @@ async def verify(
     Args:
         answer: the final answer as the protocol read it; None where there is none.
         code_box: gives a fresh grading box of a sandbox kind.
+        workspace: the episode's sandboxes, for checks that grade what it changed.
 
     Raises:
         TaskBroken: the task cannot be graded as written: no check, bad arguments, tests that do not load, no box of the
@@ -35,7 +37,7 @@ async def verify(
     """
     if not task.verifier.checks:
         raise TaskBroken(f"{task.place or task.key}: the verifier has no checks")
-    context = Context(task=task, turns=turns, answer=answer, code_box=code_box)
+    context = Context(task=task, turns=turns, answer=answer, code_box=code_box, workspace=workspace)
     scores: list[Score] = []
     for check in task.verifier.checks:
         score = await _score(check, context)

@@ -1,0 +1,1 @@
+"""The `shell` tool: commands in a task's own image, on an isolation that starts containers."""
