@@ -12,6 +12,7 @@ from agenthub.config import ConfigModel
 from agenthub.errors import TaskBroken
 from agenthub.rewards.answers import accepted, number, same_text
 from agenthub.rewards.arguments import check
+from agenthub.rewards.matching import fullmatch
 from agenthub.rewards.score import Context, Score
 from agenthub.suites.task import Task
 
@@ -111,7 +112,9 @@ async def regex(context: Context, args: RegexArgs) -> Score:
     if len(context.answer) > MAX_CHARS:
         return Score(value=0.0, reason=f"the answer has more than {MAX_CHARS} characters")
     flags = re.DOTALL | (re.IGNORECASE if args.ignore_case else 0)
-    found = re.fullmatch(args.pattern, context.answer.strip(), flags) is not None
+    found = await fullmatch(args.pattern, context.answer.strip(), flags)
+    if found is None:
+        return Score(value=0.0, reason="the pattern took too long on this answer")
     return Score(value=float(found), reason="" if found else "the answer does not match")
 
 
