@@ -72,7 +72,7 @@ def _call(source: str) -> ParsedCall | str:
     """One call, or why it cannot be read."""
     try:
         value = json.loads(source, parse_constant=_refuse)
-        json.dumps(value, ensure_ascii=False).encode()
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError) as error:
         return f"a tool call is not JSON: {type(error).__name__}: {error}"[:200]
     if not isinstance(value, dict) or not isinstance(value.get("name"), str) or not value["name"]:

@@ -168,3 +168,10 @@ def test_blocks_tell_output_error_and_notice_apart() -> None:
     assert strict.show([seen("")]) == "```output\n(no output)\n```"
     assert strict.show([seen("1"), seen("2")]) == "```output\n1\n```\n```output\n2\n```"
     assert FenceSimpletir().show([seen("42\n")]) == "\nCode execution result: 42\n"
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN", "Infinity"])
+def test_a_native_call_with_a_number_that_is_not_json_is_a_parse_error(number: str) -> None:
+    parsed = Native().read(f'<tool_call>{{"name": "python", "arguments": {{"code": {number}}}}}</tool_call>')
+    assert parsed.calls == ()
+    assert parsed.parse_error is not None
