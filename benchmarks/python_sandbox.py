@@ -19,11 +19,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from agenthub.isolation import BoxSpec  # noqa: E402 - the folder must be on the path first
-from agenthub.records import Call  # noqa: E402
-from agenthub.sandbox import Sandbox, SandboxSpec  # noqa: E402
-from agenthub.sandboxes.isolation.jail import Jail  # noqa: E402
-from agenthub.sandboxes.python.sandbox import PythonSandbox  # noqa: E402
+from agenthub.isolation import BoxSpec
+from agenthub.records import Call
+from agenthub.sandbox import Sandbox, SandboxSpec
+from agenthub.sandboxes.isolation.jail import Jail
+from agenthub.sandboxes.python.sandbox import PythonSandbox
 
 _REFILL_S = 0.03
 """Between two starts from the pool, so that it is the pool that is measured."""
