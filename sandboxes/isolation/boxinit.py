@@ -24,11 +24,10 @@ from agenthub.sandboxes.isolation import syscalls as sys_
 from agenthub.sandboxes.isolation.cgroups import Caps, Group
 from agenthub.sandboxes.isolation.rootfs import WORKSPACE
 
-__all__ = ["Birth", "become_init", "limit_all"]
+__all__ = ["INHERITED", "Birth", "become_init", "caps_of", "limit_all"]
 
-_NAMESPACES = (
-    sys_.CLONE_NEWNS | sys_.CLONE_NEWIPC | sys_.CLONE_NEWUTS | sys_.CLONE_NEWNET | sys_.CLONE_NEWCGROUP
-)
+INHERITED = sys_.CLONE_NEWIPC | sys_.CLONE_NEWUTS | sys_.CLONE_NEWNET
+"""Namespaces that a mold makes ahead for its next box, because making them takes longer than all the rest."""
 _STACK_BYTES = 8 << 20
 _HELLO = struct.Struct(">I")
 
@@ -95,11 +94,10 @@ def _hello(birth: Birth, message: dict[str, Any], descriptors: list[int]) -> Non
 
 def _enclose(birth: Birth) -> None:
     limits = birth.limits
-    # One process more than the box is promised: process 1 is ours.
-    birth.group.enter(Caps(memory_mb=limits["memory_mb"], pids=limits["pids"] + 1, cpus=limits["cpus"]))
+    birth.group.enter(caps_of(limits))
     # A mold holds three descriptors for each box it looks after; none of them is this box's business.
     _close_others({0, 1, 2, birth.control, birth.status, birth.life})
-    sys_.unshare(_NAMESPACES)
+    sys_.unshare(sys_.CLONE_NEWNS | sys_.CLONE_NEWCGROUP)
     owner = f",uid={birth.uid},gid={birth.uid}" if birth.uid is not None else ""
     data = f"size={limits['disk_mb']}m,nr_inodes={limits['files']},mode=0700{owner}"
     flags = sys_.MS_NOSUID | sys_.MS_NODEV
@@ -119,6 +117,11 @@ def _enclose(birth: Birth) -> None:
     if birth.uid is not None:
         os.setgroups([])
     sys_.load_filter(birth.filter)
+
+
+def caps_of(limits: dict[str, Any]) -> Caps:
+    """Limits of a box's group: one process more than it is promised, because process 1 is ours."""
+    return Caps(memory_mb=limits["memory_mb"], pids=limits["pids"] + 1, cpus=limits["cpus"])
 
 
 def _own_user_namespace() -> None:
@@ -222,12 +225,19 @@ def _watch(birth: Birth, worker: int, worker_fd: int) -> NoReturn:
     reap()
     while not ended:
         ready = {descriptor for descriptor, _ in events.poll()}
+        if birth.life in ready:
+            # Our side's doing, not the program's: the hub must know the difference.
+            _tell(birth, {"lost": "the supervisor is gone"})
         if ready & {birth.status, birth.life}:
             os._exit(0)
         reap()
-    with contextlib.suppress(OSError):
-        os.write(birth.status, json.dumps({"worker": os.waitstatus_to_exitcode(ended[0])}).encode() + b"\n")
+    _tell(birth, {"worker": os.waitstatus_to_exitcode(ended[0])})
     os._exit(0)
+
+
+def _tell(birth: Birth, message: dict[str, Any]) -> None:
+    with contextlib.suppress(OSError):
+        os.write(birth.status, json.dumps(message).encode() + b"\n")
 
 
 def _close_others(keep: set[int]) -> None:

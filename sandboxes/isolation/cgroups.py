@@ -95,6 +95,15 @@ def _read_words(path: str) -> set[str]:
         return set()
 
 
+@contextlib.contextmanager
+def _opened(path: str, parent: int | None = None) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def _write(folder: int, name: str, value: str) -> None:
     descriptor = os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=folder)
     try:
@@ -160,30 +169,32 @@ class Group:
 
     def __init__(self, name: str, folders: list[tuple[Hierarchy, int]]) -> None:
         self.name, self._folders = name, folders
+        self._caps: Caps | None = None
 
-    def enter(self, caps: Caps) -> None:
-        """Make the group, set its limits and move the calling single-threaded process into it."""
+    def make(self, caps: Caps) -> None:
+        """Make the group with its limits; nobody is in it yet."""
         for row, parent in self._folders:
             os.mkdir(self.name, 0o755, dir_fd=parent)
-            folder = os.open(self.name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent)
-            try:
+            with _opened(self.name, parent) as folder:
                 _limit(row, folder, caps)
+        self._caps = caps
+
+    def enter(self, caps: Caps) -> None:
+        """Move the calling single-threaded process into the group, under these limits."""
+        for row, parent in self._folders:
+            with _opened(self.name, parent) as folder:
+                if caps != self._caps:
+                    _limit(row, folder, caps)
                 # "0" in `tasks` moves the caller alone, which the kernel does without its global lock; that lock
                 # costs up to a millisecond a write.
                 _write(folder, "tasks" if row.version == 1 else "cgroup.procs", "0")
-            finally:
-                os.close(folder)
 
     def usage(self) -> dict[str, float]:
         """cpu_s, peak_mb and oom (0 or 1), as far as they can be read."""
         used = {"cpu_s": 0.0, "peak_mb": 0.0, "oom": 0.0}
         for row, parent in self._folders:
-            with contextlib.suppress(OSError, ValueError):
-                folder = os.open(self.name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent)
-                try:
-                    used |= read_usage(row.version, row.controllers, folder)
-                finally:
-                    os.close(folder)
+            with contextlib.suppress(OSError, ValueError), _opened(self.name, parent) as folder:
+                used |= read_usage(row.version, row.controllers, folder)
         return used
 
     def remove(self) -> bool:
@@ -320,12 +331,8 @@ def usage_of(parents: Mapping[str, str], box: str) -> dict[str, float]:
     """Usage of a box by the paths of its parent's groups; zeros for what cannot be read."""
     used = {"cpu_s": 0.0, "peak_mb": 0.0, "oom": 0.0}
     for controller in ("memory", "cpuacct", "cpu"):
-        with contextlib.suppress(OSError, KeyError, ValueError):
-            path = os.path.join(parents[controller], box)
+        path = os.path.join(parents.get(controller, "/nowhere"), box)
+        with contextlib.suppress(OSError, ValueError), _opened(path) as folder:
             version = 2 if os.path.exists(os.path.join(path, "cgroup.controllers")) else 1
-            folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                used |= read_usage(version, frozenset({controller}), folder)
-            finally:
-                os.close(folder)
+            used |= read_usage(version, frozenset({controller}), folder)
     return used

@@ -63,14 +63,22 @@ class Jail:
         """Start a box. Raises as Isolation.spawn says."""
         _check(spec)
         async with self._at_once:
-            mold = await self._mold(spec)
-            async with asyncio.timeout(_SPAWN_S) as limit:
-                try:
-                    return await self._born(mold, spec)
-                except TimeoutError as error:
-                    if not limit.expired():
-                        raise
-                    raise HostFault(f"a box was not ready after {_SPAWN_S:g} s") from error
+            while True:
+                mold = await self._mold(spec)
+                box = await self._in_time(mold, spec)
+                if mold.alive and self._link is not None and self._link.alive:
+                    return box
+                # The supervisor died while the box was made, so the box is about to; a new supervisor makes another.
+                box.discard()
+
+    async def _in_time(self, mold: MoldLink, spec: BoxSpec) -> JailBox:
+        async with asyncio.timeout(_SPAWN_S) as limit:
+            try:
+                return await self._born(mold, spec)
+            except TimeoutError as error:
+                if not limit.expired():
+                    raise
+                raise HostFault(f"a box was not ready after {_SPAWN_S:g} s") from error
 
     async def warm(self, image: str) -> None:
         """Start the mold of an image before the first box asks for it. Raises as `spawn` does."""

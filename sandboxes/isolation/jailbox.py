@@ -144,14 +144,16 @@ class JailBox:
     def _conclude(self) -> None:
         code: int | None = None
         used: dict[str, float] | None = None
+        lost = ""
         for line in self._heard.splitlines():
             row = json.loads(line)
+            lost = row.get("lost", lost)
             code = row.get("worker", code)
             used = row.get("usage", used)
         self._usage = _usage(used or {})
         oom = bool(used and used["oom"])
-        if used is None:
-            end = BoxEnd(code=code, oom=False, reason="the mold or the supervisor is gone", host_fault=code is None)
+        if code is None and (lost or used is None):
+            end = BoxEnd(code=None, oom=False, reason=lost or "the mold or the supervisor is gone", host_fault=True)
         else:
             end = BoxEnd(code=code, oom=oom, reason=_reason(code, oom=oom, limits=self.limits))
         self._ended.set_result(end)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -56,12 +57,26 @@ async def writable(descriptor: int) -> None:
         loop.remove_writer(descriptor)
 
 
+def _hung_up(channel: socket.socket) -> bool:
+    """True where the other end is gone, asked of the kernel now: the event loop may tell too late."""
+    events = select.poll()
+    events.register(channel, 0)
+    return bool(events.poll(0))
+
+
 class MoldLink:
     """The hub's end of one mold."""
 
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
-        self.alive = True
+        self._open = True
+
+    @property
+    def alive(self) -> bool:
+        """False once the mold is gone or this end is closed."""
+        if self._open and _hung_up(self._channel):
+            self.close()
+        return self._open
 
     async def ready(self) -> None:
         """Wait until the mold has its image. Raises HostFault."""
@@ -91,8 +106,8 @@ class MoldLink:
 
     def close(self) -> None:
         """Let go; the mold kills its boxes and ends. A mold that says anything after `ready` has ended."""
-        if self.alive:
-            self.alive = False
+        if self._open:
+            self._open = False
             with contextlib.suppress(RuntimeError):
                 asyncio.get_running_loop().remove_reader(self._channel.fileno())
             self._channel.close()
@@ -105,9 +120,16 @@ class Link:
         self._process, self._channel = process, channel
         self._waiting: dict[int, asyncio.Future[MoldLink]] = {}
         self._asked = 0
-        self.alive = True
+        self._open = True
         self.facts: dict[str, Any] = {}
         """controllers, rootless and groups, as the supervisor found them."""
+
+    @property
+    def alive(self) -> bool:
+        """False once the supervisor is gone or this end is closed."""
+        if self._open and _hung_up(self._channel):
+            self._drop()
+        return self._open
 
     @classmethod
     async def start(cls) -> Link:
@@ -169,9 +191,9 @@ class Link:
             waiting.set_result(MoldLink(channel))
 
     def _drop(self) -> None:
-        if not self.alive:
+        if not self._open:
             return
-        self.alive = False
+        self._open = False
         with contextlib.suppress(RuntimeError):
             asyncio.get_running_loop().remove_reader(self._channel.fileno())
         self._channel.close()

@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 from agenthub.isolation import Mount
 from agenthub.sandboxes.isolation import messages, rootfs, seccomp
 from agenthub.sandboxes.isolation import syscalls as sys_
-from agenthub.sandboxes.isolation.boxinit import Birth, become_init, limit_all
+from agenthub.sandboxes.isolation.boxinit import INHERITED, Birth, become_init, caps_of, limit_all
 from agenthub.sandboxes.isolation.cgroups import Group, Parent
 from agenthub.sandboxes.isolation.images import Image
 
@@ -55,7 +55,6 @@ class MoldSpec:
 class _Kept:
     """A box that this mold looks after."""
 
-    name: str
     group: Group
     pidfd: int
     status: int
@@ -73,6 +72,8 @@ class Mold:
         self._kept: dict[int, _Kept] = {}
         self._dying: list[_Kept] = []
         self._count = 0
+        self._next: Group | None = None
+        self._fresh = False
         self._filter = seccomp.build()
 
     def prepare(self) -> None:
@@ -92,6 +93,7 @@ class Mold:
         rootfs.leave_host()
         sys.path[:] = [path for path in sys.path if os.path.exists(path)]
         sys_.capability_drop(bounding=True)
+        self._renew()
         limit_all()
         gc.collect()
         gc.freeze()
@@ -145,15 +147,16 @@ class Mold:
         return True
 
     def _spawn(self, message: dict[str, Any], control: int, status: int) -> None:
-        self._count += 1
-        name = f"m{self._spec.slot % _SLOTS}b{self._count}"
+        self._renew()
+        group = self._next or self._group(message["limits"])
+        self._next = None
         first = FIRST_UID + (self._spec.slot % _SLOTS) * (_UIDS + 1)
         birth = Birth(
-            name=name,
+            name=group.name,
             limits=message["limits"],
             argv=tuple(message["argv"]),
             env=message["env"],
-            group=self._spec.parent.box(name),
+            group=group,
             cgroup_memory="memory" in self._spec.parent.controllers,
             control=control,
             status=status,
@@ -170,8 +173,26 @@ class Mold:
         if pid == 0:
             become_init(birth)
         pidfd = os.pidfd_open(pid)
-        self._kept[pidfd] = _Kept(name, birth.group, pidfd, status, {})
+        self._kept[pidfd] = _Kept(group, pidfd, status, {})
         self._events.register(pidfd, select.EPOLLIN)
+        # The box keeps the namespaces that it was born in; the next one's, and its group, are made while the hub is
+        # already at work with this one. Where that fails, the next request meets the error and reports it.
+        self._fresh = False
+        with contextlib.suppress(OSError):
+            self._renew()
+            self._next = self._group(message["limits"])
+
+    def _renew(self) -> None:
+        """See that the next box is born in namespaces of its own."""
+        if not self._fresh:
+            sys_.unshare(INHERITED)
+            self._fresh = True
+
+    def _group(self, limits: dict[str, Any]) -> Group:
+        self._count += 1
+        group = self._spec.parent.box(f"m{self._spec.slot % _SLOTS}b{self._count}")
+        group.make(caps_of(limits))
+        return group
 
     def _ended(self, pidfd: int) -> None:
         kept = self._kept.pop(pidfd)
