@@ -117,7 +117,7 @@ class OptimConfig(ConfigModel):
     old_logprobs: Literal["auto", "rollout", "recompute"] = Field(
         default="auto", description="auto recomputes them only where older weights sampled a token"
     )
-    view_tokens: int = Field(default=2048, ge=1, description="padded tokens of one forward pass")
+    view_tokens: int = Field(default=1024, ge=1, description="padded tokens of one forward pass")
     graph_tokens: int = Field(
         default=65536, ge=1, description="padded tokens whose graph may be kept; more costs two passes"
     )

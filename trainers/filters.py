@@ -77,7 +77,8 @@ class SimpleTIR:
     predicate: str = "facts"
     """facts: neither call nor answer, as the hub reports them; text: the published patterns on the turn's text."""
     effect: str = "trajectory"
-    """trajectory: the whole trajectory leaves the loss; turn: the void turns alone (a different method)."""
+    """trajectory: the whole trajectory leaves the loss; turn: the void turns alone (a different method); none: nothing
+    leaves for being void, for the arm of a comparison that has the gate alone."""
     void_in_stats: bool = True
     truncated: str = "keep"
     """keep; drop: truncated trajectories leave the loss and the statistics (`remove_clip`)."""
@@ -93,7 +94,7 @@ class SimpleTIR:
     def __post_init__(self) -> None:
         for name, value, choices in (
             ("predicate", self.predicate, sorted(_PREDICATES)),
-            ("effect", self.effect, ["trajectory", "turn"]),
+            ("effect", self.effect, ["none", "trajectory", "turn"]),
             ("truncated", self.truncated, ["drop", "keep"]),
         ):
             if value not in choices:
@@ -103,7 +104,7 @@ class SimpleTIR:
 
     def apply(self, batch: Batch) -> Filtered:
         """Masks and reasons; a group that the gate drops leaves the loss as a whole."""
-        void_turns = _void_turns(batch, self.predicate)
+        void_turns = _void_turns(batch, self.predicate) & (self.effect != "none")
         void = np.zeros(batch.trajectories, bool)
         void[batch.trajectory_of_turn[void_turns]] = True
         aborted = _aborted(batch)

@@ -56,6 +56,13 @@ def test_masking_the_turn_alone_keeps_the_good_one() -> None:
     assert filtered.reasons == {0: Reason.VOID}
 
 
+def test_without_an_effect_only_the_gate_is_left() -> None:
+    batch = mixed_batch()
+    filtered = SimpleTIR(effect="none", min_n=2).apply(batch)
+    assert filtered.reasons == {6: Reason.TOO_FEW}
+    assert filtered.in_loss[batch.trajectory_of_token == 1].any()
+
+
 def test_void_trajectories_can_leave_the_statistics_and_truncated_ones_both() -> None:
     batch = mixed_batch()
     out = SimpleTIR(void_in_stats=False, truncated="drop").apply(batch)
@@ -113,7 +120,7 @@ def test_void_by_facts_asks_for_neither_call_nor_answer() -> None:
     ("options", "words"),
     [
         ({"predicate": "vibes"}, "expected one of facts, text"),
-        ({"effect": "group"}, "expected one of trajectory, turn"),
+        ({"effect": "group"}, "expected one of none, trajectory, turn"),
         ({"truncated": "mask"}, "expected one of drop, keep"),
         ({"acc_low": 0.9, "acc_high": 0.1}, "must rise"),
     ],
