@@ -5,6 +5,7 @@
     |   +-- UnknownName      a name that no registry, suite or tool table has; carries the nearest one
     |   +-- ConfigError      a YAML file or a setting is wrong; starts with file:line
     |   +-- WireError        a request the hub refuses; has a code and an HTTP status
+    |   +-- ForkRefused      an episode or a sandbox that cannot be copied soundly; says why
     +-- BoxLost              a box ended by its own doing (limit, signal, exit): the model's fault
     +-- HostFault            our side failed (spawn, engine, disk, broker): an infrastructure fault
     +-- TaskBroken           the task itself cannot be played or graded: an environment fault
@@ -23,6 +24,7 @@ __all__ = [
     "AgenthubError",
     "BoxLost",
     "ConfigError",
+    "ForkRefused",
     "HostFault",
     "HubUnreachable",
     "TaskBroken",
@@ -64,6 +66,10 @@ class WireError(UserError):
     def __init__(self, code: str, status: int, message: str, detail: object = None) -> None:
         self.code, self.status, self.message, self.detail = code, status, message, detail
         super().__init__(message)
+
+
+class ForkRefused(UserError):
+    """A copy that would not be sound, or cannot be made; nothing has changed."""
 
 
 class BoxLost(AgenthubError):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from typing import NoReturn
 
 import typer
 
@@ -24,7 +25,7 @@ app = typer.Typer(
 
 _COMMANDS = ("serve", "train", "eval", "play", "replay", "report", "recipes", "doctor")
 _MODULES = {"eval": "evaluate"}
-_GROUPS = ("tasks",)
+_GROUPS = ("images", "tasks")
 
 
 def _mount() -> None:
@@ -41,5 +42,18 @@ def main() -> None:
     try:
         app()
     except AgenthubError as error:
-        print(f"agenthub: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        _refuse(error)
+    except ExceptionGroup as group:
+        # What several episodes at once all met is said once.
+        ours, others = group.split(AgenthubError)
+        if ours is None or others is not None:
+            raise
+        first: BaseException = ours
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        _refuse(first)
+
+
+def _refuse(error: BaseException) -> NoReturn:
+    print(f"agenthub: {error}", file=sys.stderr)
+    raise SystemExit(2) from None

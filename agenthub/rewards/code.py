@@ -12,15 +12,17 @@ import keyword
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from agenthub.config import ConfigModel
-from agenthub.errors import TaskBroken
+from agenthub.errors import TaskBroken, UnknownName
+from agenthub.records import frozen
 from agenthub.rewards.arguments import check
 from agenthub.rewards.score import Context, Score
-from agenthub.sandbox import CodeBox, Plain
+from agenthub.sandbox import CodeBox, Plain, SandboxSpec
 from agenthub.suites.task import Task
 
 __all__ = ["candidate_source", "io_cases", "unittest"]
@@ -70,6 +72,8 @@ class IoCasesArgs(_CodeArgs):
     """Arguments of `io_cases`."""
 
     cases: tuple[Case, ...] = Field(min_length=1)
+    language: str | None = None
+    """One of the suite's languages, which the program is in; Python where absent."""
     compare: Literal["lines", "exact", "tokens"] = "lines"
     """lines: white space at the ends of lines and empty lines at the end do not count. tokens: only words do."""
 
@@ -139,9 +143,26 @@ async def _drive(tests: CodeBox, candidate: CodeBox, args: UnittestArgs, functio
     return None if done.error is None and not done.lost else f"{function}: {_name(done.error or 'the box ended')}"
 
 
-@check(IoCasesArgs)
+def _speaks(task: Task, args: IoCasesArgs) -> None:
+    if args.language is not None and args.language not in task.languages:
+        raise UnknownName("language of the suite", args.language, task.languages)
+
+
+async def _case_box(context: Context, args: IoCasesArgs) -> CodeBox:
+    """A fresh box for one case, of the language where one is named."""
+    if args.language is None:
+        return await context.code_box(args.sandbox)
+    if context.workspace is None:
+        raise TaskBroken("a program in a language of the suite needs a place to run")
+    _speaks(context.task, args)
+    base = next((tool.spec for tool in context.task.tools), SandboxSpec())
+    params = frozen({"language": context.task.languages[args.language]})
+    return await context.workspace.box("language", replace(base, files=frozen(), params=params))
+
+
+@check(IoCasesArgs, _speaks)
 async def io_cases(context: Context, args: IoCasesArgs) -> Score:
-    """1 where the script, in a fresh box for each case, exits with 0 and writes what the case expects.
+    """1 where the program, in a fresh box for each case, exits with 0 and writes what the case expects.
 
     Raises:
         HostFault: a box failed on our side.
@@ -152,8 +173,11 @@ async def io_cases(context: Context, args: IoCasesArgs) -> Score:
     passed: list[bool] = []
     reason = ""
     for index, case in enumerate(args.cases):
-        async with _box(context, args.sandbox) as box:
+        box = await _case_box(context, args)
+        try:
             ended, output = await box.run(source, stdin=case.stdin.encode(), timeout_s=args.seconds)
+        finally:
+            await box.close()
         failure = _failure(ended, output, case, args.compare)
         passed.append(failure is None)
         reason = reason or (f"case {index}: {failure}" if failure else "")

@@ -7,6 +7,7 @@ import binascii
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from agenthub.config import Document, validate
@@ -22,6 +23,8 @@ from agenthub.suites.task import Check, Task, TaskLimits, ToolUse, TurnCheck, Ve
 __all__ = ["build_task", "merged"]
 
 T = TypeVar("T")
+DEFAULT_ISOLATION = "jail"
+"""Whose layers a task's `require` is read against where the task names no isolation."""
 Place = Callable[[tuple[str | int, ...]], str]
 
 
@@ -34,12 +37,20 @@ def merged(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
     return result
 
 
-def build_task(document: Document, *, suite: str, split: str, source: str = "") -> Task:
+def build_task(
+    document: Document,
+    *,
+    suite: str,
+    split: str,
+    source: str = "",
+    languages: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> Task:
     """The task of a document that holds its keys with the defaults merged in.
 
     Args:
         split: where the task names none.
         source: the row that it comes from, put behind every place.
+        languages: the suite's own; a tool that names one is given what it says.
 
     Raises:
         ConfigError: keys that do not fit, names that no registry has, limits that contradict, no user message, no
@@ -52,7 +63,7 @@ def build_task(document: Document, *, suite: str, split: str, source: str = "") 
 
     if given.id is None:
         raise ConfigError(place(()), "id is missing")
-    tools = _tools(given, place)
+    tools = _tools(given, place, languages)
     protocol = given.protocol or ("fence_strict" if tools else "boxed")
     _known("protocol", protocol, place(("protocol",)), "protocol")
     task = Task(
@@ -68,8 +79,11 @@ def build_task(document: Document, *, suite: str, split: str, source: str = "") 
         turn_checks=_turn_checks(given, place),
         target=tuple(given.target.answers) or given.target.answer,
         solution=given.solution.turns,
-        require=_required(given.sandbox, _spec(given, place).isolation, place(("sandbox", "require"))),
+        require=_required(given.sandbox, given.sandbox.isolation or DEFAULT_ISOLATION, place(("sandbox", "require"))),
+        languages=languages,
         deterministic=given.deterministic,
+        on_lost=given.sandbox.state.on_lost,
+        max_restores=given.sandbox.state.restores,
         metadata=frozen(given.metadata),
         x=frozen(given.x),
         origin=frozen(given.origin),
@@ -111,7 +125,7 @@ def _required(sandbox: SandboxIn, isolation: str, place: str) -> tuple[str, ...]
     return sandbox.require
 
 
-def _tools(given: TaskIn, place: Place) -> tuple[ToolUse, ...]:
+def _tools(given: TaskIn, place: Place, languages: Mapping[str, Mapping[str, Any]]) -> tuple[ToolUse, ...]:
     spec = _spec(given, place)
     uses: dict[str, ToolUse] = {}
     for index, tool in enumerate(given.tools):
@@ -122,7 +136,12 @@ def _tools(given: TaskIn, place: Place) -> tuple[ToolUse, ...]:
             raise ConfigError(where, f"two tools are named {name!r}; give one of them another name")
         if tool.tool:
             _at(where, functools.partial(_tool_spec, tool.uses, tool.tool))
-        uses[name] = ToolUse(name=name, uses=tool.uses, tool=tool.tool, spec=replace(spec, params=frozen(tool.config)))
+        config = dict(tool.config)
+        if tool.uses == "language" and isinstance(config.get("language"), str):
+            if config["language"] not in languages:
+                raise ConfigError(where, str(UnknownName("language of the suite", config["language"], languages)))
+            config["language"] = languages[config["language"]]
+        uses[name] = ToolUse(name=name, uses=tool.uses, tool=tool.tool, spec=replace(spec, params=frozen(config)))
     return tuple(uses.values())
 
 
@@ -141,9 +160,10 @@ def _spec(given: TaskIn, place: Place) -> SandboxSpec:
             )
         except binascii.Error as error:
             raise ConfigError(where, f"files[{index}].b64 is not base64: {error}") from error
-    spec = SandboxSpec(limits=_box_limits(sandbox), files=frozen(files))
-    image, isolation = sandbox.image or spec.image, sandbox.isolation or spec.isolation
-    return replace(spec, image=image, isolation=isolation)
+    spec = SandboxSpec(limits=_box_limits(sandbox), files=frozen(files), isolation=sandbox.isolation or "")
+    if sandbox.resources.request is not None:
+        spec = replace(spec, request_mb=max(1, bytes_of(sandbox.resources.request) >> 20))
+    return replace(spec, image=sandbox.image or spec.image)
 
 
 def _box_limits(sandbox: SandboxIn) -> Limits:

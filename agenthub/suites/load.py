@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from agenthub.config import Document, read_document, validate
 from agenthub.errors import ConfigError, UnknownName
@@ -187,21 +188,30 @@ def _build(plan: _Plan) -> Suite:
         license=header.license,
         path=plan.document.path,
         tasks=tuple(tasks.values()),
+        languages=_languages(plan),
         splits=tuple(header.splits) or tuple(dict.fromkeys(task.split for task in tasks.values())),
         x=frozen(plan.file.x),
         origin=frozen(plan.file.origin),
     )
 
 
+def _languages(plan: _Plan) -> Mapping[str, Mapping[str, Any]]:
+    return frozen({language.id: frozen(language.plain()) for language in plan.file.languages})
+
+
 def _tasks(plan: _Plan) -> Iterator[Task]:
     document, name = plan.document, plan.file.suite.name
     split = next(iter(plan.file.suite.splits), "train")
     defaults = document.data.get("defaults") or {}
+    languages = _languages(plan)
     default_lines = _lines_below(document, ("defaults",))
     for index, given in enumerate(document.data.get("tasks") or ()):
         lines = {**default_lines, **_lines_below(document, ("tasks", index))}
         yield build_task(
-            Document(path=document.path, data=merged(defaults, given), lines=lines), suite=name, split=split
+            Document(path=document.path, data=merged(defaults, given), lines=lines),
+            suite=name,
+            split=split,
+            languages=languages,
         )
     for index, source in enumerate(plan.file.sources):
         lines = {**default_lines, **_lines_below(document, ("sources", index, "fields"))}
@@ -209,7 +219,11 @@ def _tasks(plan: _Plan) -> Iterator[Task]:
         for where, row in rows(source, plan.folder, plan.source_place(index)):
             data = merged(defaults, row)
             yield build_task(
-                Document(path=document.path, data=data, lines=lines), suite=name, split=split, source=where
+                Document(path=document.path, data=data, lines=lines),
+                suite=name,
+                split=split,
+                source=where,
+                languages=languages,
             )
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "GeneratorSource",
     "Header",
     "JsonlSource",
+    "LanguageIn",
     "LimitsIn",
     "PromptIn",
     "ResourcesIn",
@@ -178,6 +179,8 @@ class ResourcesIn(ConfigModel):
 
     cpus: Annotated[float, Field(gt=0, le=1024)] | None = None
     memory: Size | None = None
+    request: Size | None = None
+    """Memory set aside for the box when its episode is admitted; it may use more, up to `memory`."""
     disk: Size | None = None
     output: Size | None = None
     """Output of one turn."""
@@ -203,11 +206,22 @@ class NetworkIn(ConfigModel):
         return mode
 
 
+class StateIn(ConfigModel):
+    """What becomes of a box's state."""
+
+    not_built: ClassVar[frozenset[str]] = _names("persist on_timeout background fork")
+
+    on_lost: Literal["end", "restore"] = "end"
+    """When the program ends its box: the episode ends, or goes on with the state before the turn."""
+    restores: Count = 3
+    """At most so many times an episode."""
+
+
 class SandboxIn(ConfigModel):
     """How the task's boxes are started."""
 
     not_built: ClassVar[frozenset[str]] = _names(
-        "build compose snapshot workdir user env secrets services healthcheck mcp_servers checkpoint state"
+        "build compose snapshot workdir user env secrets services healthcheck mcp_servers checkpoint"
     )
 
     isolation: str | None = None
@@ -216,6 +230,7 @@ class SandboxIn(ConfigModel):
     image: str | None = None
     resources: ResourcesIn = ResourcesIn()
     network: NetworkIn = NetworkIn()
+    state: StateIn = StateIn()
 
 
 class FileIn(ConfigModel):
@@ -354,15 +369,65 @@ class GeneratorSource(ConfigModel):
 SourceIn = Annotated[JsonlSource | GeneratorSource, Field(discriminator="kind")]
 
 
+class LanguageTimeIn(ConfigModel):
+    """Seconds of one program."""
+
+    compile: Seconds = 10.0
+    run: Seconds = 10.0
+
+
+class LanguageIn(ConfigModel):
+    """A language: what is installed for it, and how a program is compiled and run. `{source}` is the source file."""
+
+    id: Name
+    install: tuple[Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+.-]+$")], ...] = ()
+    """Debian packages."""
+    image: str | None = None
+    """In place of `install`: a container image that has the language, and Python 3."""
+    source: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+    compile: Annotated[str, StringConstraints(min_length=1)] | None = None
+    run: Annotated[str, StringConstraints(min_length=1)]
+    timeout: LanguageTimeIn = LanguageTimeIn()
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if bool(self.install) == bool(self.image):
+            raise ValueError("give install or image, one of them")
+        return self
+
+    def plain(self) -> dict[str, Any]:
+        """What the language sandbox is told, as its `Language` has it."""
+        return {
+            "id": self.id,
+            "install": self.install,
+            "image": self.image or "",
+            "source": self.source,
+            "compile": self.compile,
+            "run": self.run,
+            "compile_seconds": self.timeout.compile,
+            "run_seconds": self.timeout.run,
+        }
+
+
 class SuiteFile(ConfigModel):
     """A whole file."""
 
-    not_built: ClassVar[frozenset[str]] = _names("languages extends")
+    not_built: ClassVar[frozenset[str]] = _names("extends")
 
     schema_: Literal["agenthub.suite/1"] = Field(alias="schema")
     suite: Header
     defaults: TaskIn = TaskIn()
+    languages: tuple[LanguageIn, ...] = ()
     tasks: tuple[TaskIn, ...] = ()
     sources: tuple[SourceIn, ...] = ()
     x: dict[str, Any] = Field(default_factory=dict)
     origin: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("languages")
+    @classmethod
+    def _names_once(cls, languages: tuple[LanguageIn, ...]) -> tuple[LanguageIn, ...]:
+        names = [language.id for language in languages]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two languages are named {name!r}; give one of them another name")
+        return languages

@@ -101,8 +101,13 @@ class Task:
     """The oracle: the text of each turn that wins. Hidden."""
     require: tuple[str, ...] = ()
     """Isolation layers that the task needs; refused where the machine lacks one."""
+    languages: Mapping[str, Mapping[str, Any]] = field(default_factory=frozen)
+    """The suite's languages by name, as the language sandbox is told them."""
     deterministic: bool = True
     """The same actions give the same observations and reward."""
+    on_lost: str = "end"
+    """What an episode does when the program ends its box: `end`, or `restore`: go on from before the turn."""
+    max_restores: int = 3
     metadata: Mapping[str, Any] = field(default_factory=frozen)
     """Public facts: kind, difficulty, source."""
     x: Mapping[str, Any] = field(default_factory=frozen)
@@ -143,6 +148,8 @@ class Suite:
     path: str
     tasks: tuple[Task, ...]
     splits: tuple[str, ...]
+    languages: Mapping[str, Mapping[str, Any]] = field(default_factory=frozen)
+    """As the language sandbox is told them."""
     x: Mapping[str, Any] = field(default_factory=frozen)
     origin: Mapping[str, Any] = field(default_factory=frozen)
 

@@ -103,12 +103,20 @@ def _enclose(birth: Birth) -> None:
     flags = sys_.MS_NOSUID | sys_.MS_NODEV
     sys_.mount("tmpfs", WORKSPACE, "tmpfs", flags, data)
     sys_.mount("tmpfs", "/tmp", "tmpfs", flags, data)
-    sys_.mount("proc", "/proc", "proc", flags | sys_.MS_NOEXEC, "subset=pid,hidepid=2")
+    table = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        sys_.mount("proc", "/proc", "proc", flags | sys_.MS_NOEXEC, "subset=pid,hidepid=2")
+    except PermissionError:
+        if birth.uid is not None:
+            raise
+        # Inside a container whose engine covers parts of /proc nobody may mount one: no table, rather than another's.
+        sys_.mount("tmpfs", "/proc", "tmpfs", flags | sys_.MS_NOEXEC | sys_.MS_RDONLY, "size=4k,nr_inodes=2,mode=0555")
     socket.sethostname("box")
     os.chdir(WORKSPACE)
     if birth.uid is None:
         # Counted apart from the other boxes of the same user.
-        _own_user_namespace()
+        _own_user_namespace(table)
+    os.close(table)
     _limit(limits, cgroup_memory=birth.cgroup_memory)
     if birth.uid is None:
         # The new user namespace brought a full bounding set; elsewhere the mold has emptied it.
@@ -124,11 +132,13 @@ def caps_of(limits: dict[str, Any]) -> Caps:
     return Caps(memory_mb=limits["memory_mb"], pids=limits["pids"] + 1, cpus=limits["cpus"])
 
 
-def _own_user_namespace() -> None:
+def _own_user_namespace(table: int) -> None:
+    """Leave the mold's user namespace; `table` is the process table that the mold sees."""
     uid, gid = os.getuid(), os.getgid()
     sys_.unshare(sys_.CLONE_NEWUSER)
     for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
-        with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
+        descriptor = os.open(f"self/{name}", os.O_WRONLY | os.O_CLOEXEC, dir_fd=table)
+        with open(descriptor, "w", encoding="ascii") as file:
             file.write(text)
 
 

@@ -197,10 +197,10 @@ class Docker:
         engine = self._open_engine()
         rows = await engine.call(engine.api.images)
         known = sorted(tag for row in rows for tag in row["RepoTags"] or ())
-        return (
-            f"the engine has no image {reference!r}{nearest(reference, known)}; `agenthub images build SUITE` builds"
-            " what a suite names"
-        )
+        how = "`agenthub images build --engine SUITE` makes the images of a suite's languages"
+        if reference == container_spec.reference("python"):
+            how = "`docker build -t agenthub/python -f docker/python.Dockerfile docker` makes it"
+        return f"the engine has no image {reference!r}{nearest(reference, known)}; {how}"
 
     async def _reap(self) -> None:
         engine = self._open_engine()

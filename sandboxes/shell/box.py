@@ -11,6 +11,8 @@ from agenthub.sandboxes.shell.tree import Entry, Tree, pack, unpack
 __all__ = ["ShellBox"]
 
 _TAR_S = 60.0
+_COUNT = ("/bin/sh", "-c", "set -- /proc/[0-9]*; echo $#")
+_OWN_PROCESSES = 3
 _KILL = ("/bin/sh", "-c", "kill -9 -1")
 
 
@@ -61,6 +63,11 @@ class ShellBox:
         if done.code is None:
             raise UserError("the workspace could not be read in time")
         return unpack(bytes(done.out.head), max_bytes=most) if done.out.head else {}
+
+    async def busy(self) -> bool:
+        """True where a program runs that no command waits for: more than process 1, its `cat`, and this question."""
+        done = await self._exec(ExecSpec(argv=_COUNT), _TAR_S)
+        return int(bytes(done.out.head) or b"0") > _OWN_PROCESSES
 
     async def quiet(self) -> None:
         """End every program in the box but its process 1."""

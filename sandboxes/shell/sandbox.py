@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agenthub.errors import BoxLost, UnknownName, UserError
+from agenthub.errors import BoxLost, ForkRefused, UnknownName, UserError
 from agenthub.isolation import BoxSpec
 from agenthub.records import Call, Observation, Text, frozen
 from agenthub.registry import registry
@@ -60,8 +60,10 @@ class Settings:
 class ShellSession:
     """A `Sandbox` that can tell what changed in it."""
 
-    def __init__(self, box: ShellBox, start: Tree, settings: Settings) -> None:
-        self._box, self._start, self._settings = box, start, settings
+    def __init__(
+        self, box: ShellBox, start: Tree, settings: Settings, fresh: Callable[[], Awaitable[ShellBox]]
+    ) -> None:
+        self._box, self._start, self._settings, self._fresh = box, start, settings, fresh
 
     async def call(self, call: Call, *, timeout_s: float) -> Observation:
         """As Sandbox.call says."""
@@ -98,6 +100,23 @@ class ShellSession:
         """As Sandbox.list_files says."""
         tree = await self._box.read()
         return [path for path, entry in tree.items() if entry.data is not None][:_MOST_FILES]
+
+    async def fork(self, n: int) -> list[ShellSession]:
+        """As Sandbox.fork says: the files are copied; programs that still run cannot be."""
+        if await self._box.busy():
+            raise ForkRefused("programs still run in the box; only its files can be copied")
+        tree = await self._box.read()
+        copies: list[ShellSession] = []
+        try:
+            for _ in range(n):
+                box = await self._fresh()
+                copies.append(ShellSession(box, self._start, self._settings, self._fresh))
+                await box.fill(tree)
+        except BaseException:
+            for copy in copies:
+                await copy.close()
+            raise
+        return copies
 
     async def close(self) -> None:
         """Free the box."""
@@ -152,7 +171,7 @@ class ShellSandbox:
 
     def capabilities(self) -> Capabilities:
         """What these sandboxes can do: the files last, running programs are no part of the state."""
-        return Capabilities(persistent=True, deterministic=False, fork="no")
+        return Capabilities(persistent=True, deterministic=False, fork="native")
 
     async def open(self) -> None:
         """Nothing is shared before a task names its isolation."""
@@ -161,7 +180,7 @@ class ShellSandbox:
         """A fresh sandbox. Raises as SandboxFactory.start says."""
         settings = _settings(spec.params)
         box, tree = await self._box(spec, settings)
-        return ShellSession(box, tree, settings)
+        return ShellSession(box, tree, settings, lambda: self._empty(spec, settings))
 
     async def code_box(self, spec: SandboxSpec) -> ShellCodeBox:
         """A fresh box with the image's files, then `changes` of the spec's params, then its files.
@@ -180,12 +199,16 @@ class ShellSandbox:
             _, isolation = self._isolations.popitem()
             await isolation.close()
 
+    async def _empty(self, spec: SandboxSpec, settings: Settings) -> ShellBox:
+        isolation = await self._isolation(spec.isolation or self._default)
+        wanted = BoxSpec(image=spec.image, limits=spec.limits, env={"HOME": "/tmp"})
+        return ShellBox(await isolation.spawn_plain(wanted, workspace=settings.workdir), settings.workdir, spec.limits)
+
     async def _box(self, spec: SandboxSpec, settings: Settings) -> tuple[ShellBox, Tree]:
-        isolation = await self._isolation(spec.isolation)
+        isolation = await self._isolation(spec.isolation or self._default)
         start = await self._folder(isolation, spec, settings)
         tree = with_files(applied(start, settings.changes), spec.files)
-        wanted = BoxSpec(image=spec.image, limits=spec.limits, env={"HOME": "/tmp"})
-        box = ShellBox(await isolation.spawn_plain(wanted, workspace=settings.workdir), settings.workdir, spec.limits)
+        box = await self._empty(spec, settings)
         try:
             await box.fill(tree)
         except UserError as error:

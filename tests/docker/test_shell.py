@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agenthub.episodes import Episode, Workbench
-from agenthub.errors import BoxLost, UserError
+from agenthub.errors import BoxLost, ForkRefused, UserError
 from agenthub.isolation import Limits
 from agenthub.records import Call, Message, Outcome, frozen
 from agenthub.sandbox import SandboxSpec
@@ -74,6 +74,20 @@ async def test_files_last_and_the_rest_does_not(factory: ShellSandbox, isolation
     assert set(changed) == {"README.md", "made", "deep", "deep/file"}
     assert changed["README.md"].removed and changed["made"].data == b"new\n"
     await session.close()
+
+
+@pytest.mark.parametrize("isolation", ["docker", "gvisor"])
+async def test_copies_have_the_files_and_go_their_own_ways(factory: ShellSandbox, isolation: str) -> None:
+    session = await factory.start(spec(isolation))
+    await run(session, "echo before > made; rm README.md; ln -s made link")
+    first, second = await session.fork(2)
+    await run(first, "echo first > made")
+    assert (await run(second, "cat link; ls"))[0].split() == ["before", "link", "made", "rle", "tests"]
+    assert (await run(session, "cat made"))[0] == "before\n"
+    assert {change.path for change in await second.changes()} == {"README.md", "made", "link"}
+    await run(session, "sleep 1000 >/dev/null 2>&1 &")
+    with pytest.raises(ForkRefused, match="programs still run"):
+        await session.fork(1)
 
 
 @pytest.mark.parametrize("isolation", ["docker", "gvisor"])

@@ -223,7 +223,7 @@ def test_a_bad_key_of_a_task_is_told_with_its_line(tmp_path: Path, key: str, mes
             HEAD.replace('"1"}', '"1", splits: {train: {}}}') + TASK + "  split: trian",
             "s.yaml:4: no split named 'trian'; did you mean 'train'?",
         ),
-        (HEAD + "languages: []\n" + TASK, "s.yaml:3: the file: languages is not built yet"),
+        (HEAD + "extends: x\n" + TASK, "s.yaml:3: the file: extends is not built yet"),
         (HEAD + TASK + "  setup: []\n  teardown: []", "s.yaml:8: tasks[0]: setup is not built yet"),
         (
             HEAD + "sources: [{kind: csv, path: x}]",
