@@ -37,8 +37,11 @@ class SandboxSpec:
     """What a sandbox needs to start. Never the task: that one holds the target."""
 
     image: str = "python"
-    isolation: str = "jail"
+    isolation: str = ""
+    """Registry name; empty is the hub's own."""
     limits: Limits = field(default_factory=Limits)
+    request_mb: int = 16
+    """MiB that are set aside for the box when its episode is admitted; it may use more, up to its limit."""
     files: Mapping[str, bytes] = field(default_factory=frozen)
     """Files put into the workspace before the first turn, by relative path."""
     params: Mapping[str, Any] = field(default_factory=frozen)
@@ -54,7 +57,8 @@ class Capabilities:
     deterministic: bool
     """The same calls show the same observations."""
     fork: str
-    """native, stateless, replay or no."""
+    """How an episode's copies get their state. `native`: `Sandbox.fork`; `stateless`: there is none, a fresh sandbox is
+    a copy; `replay`: the episode's calls are made again in a fresh one; `no`: not at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +119,17 @@ class Sandbox(Protocol):
 
     async def list_files(self) -> list[str]:
         """Relative paths of the regular files in the workspace, sorted; at most 10,000."""
+
+    async def fork(self, n: int) -> list[Sandbox]:
+        """`n` copies of this sandbox as it is between two calls: its state, its files. Each goes its own way from here.
+
+        Called only where `Capabilities.fork` says `native`.
+
+        Raises:
+            ForkRefused: a copy would not be sound (the program has threads or children, shares memory), or this sandbox
+                cannot be copied. Nothing has changed.
+            BoxLost, HostFault: as in `call`. No copy is left behind.
+        """
 
     async def close(self) -> None:
         """Free everything. Never raises for what the program did; safe to call again."""

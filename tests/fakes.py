@@ -1,10 +1,12 @@
-"""Hand-written fakes: a sandbox that answers from a script, and fails on command."""
+"""Hand-written fakes: sandboxes that answer from a script, and fail on command."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
+from typing import ClassVar
 
-from agenthub.errors import BoxLost, HostFault, UserError
+from agenthub.errors import BoxLost, ForkRefused, HostFault, UserError
 from agenthub.records import Call, Observation, Text, frozen
 from agenthub.registry import registry
 from agenthub.sandbox import Capabilities, CodeBox, Sandbox, SandboxSpec, ToolSpec
@@ -13,14 +15,19 @@ from agenthub.suites.task import Check, Task, TaskLimits, ToolUse, Verifier
 __all__ = ["FakeFactory", "fake_task"]
 
 _NAME = "fake"
+_chance = itertools.count()
 
 
 class FakeSandbox:
-    """Echoes `code`; the words lost, host, slow and fail make it do so. Remembers whether it was closed."""
+    """Echoes `code` and how many calls there were; the words lost, host, slow, fail, chance and thread make it do so.
+
+    Remembers whether it was closed.
+    """
 
     def __init__(self, spec: SandboxSpec) -> None:
         self.spec, self.closed, self.calls = spec, False, 0
         self.store: dict[str, bytes] = dict(spec.files)
+        self.threaded = False
 
     async def call(self, call: Call, *, timeout_s: float) -> Observation:
         self.calls += 1
@@ -29,6 +36,9 @@ class FakeSandbox:
             raise BoxLost("killed by its memory limit")
         if code == "host":
             raise HostFault("the supervisor is gone")
+        if code == "chance":
+            code = str(next(_chance))
+        self.threaded = self.threaded or code == "thread"
         if code.startswith("slow"):
             await asyncio.sleep(min(timeout_s, float(code.split()[1])))
         return Observation(call_id=call.id, parts=(Text(text=f"{code}#{self.calls}"),), failed=code == "fail")
@@ -43,6 +53,17 @@ class FakeSandbox:
 
     async def list_files(self) -> list[str]:
         return sorted(self.store)
+
+    async def fork(self, n: int) -> list[Sandbox]:
+        if self.threaded:
+            raise ForkRefused("the program has a second thread")
+        copies: list[Sandbox] = []
+        for _ in range(n):
+            copy = FakeSandbox(self.spec)
+            copy.calls, copy.store = self.calls, dict(self.store)
+            FakeFactory.made.append(copy)
+            copies.append(copy)
+        return copies
 
     async def close(self) -> None:
         self.closed = True
@@ -60,8 +81,10 @@ class FakeFactory:
     def __init__(self, isolation: str = "jail") -> None:
         self.isolation = isolation
 
+    fork: ClassVar[str] = "replay"
+
     def capabilities(self) -> Capabilities:
-        return Capabilities(persistent=True, deterministic=True, fork="no")
+        return Capabilities(persistent=True, deterministic=True, fork=self.fork)
 
     async def open(self) -> None:
         return None
@@ -80,7 +103,28 @@ class FakeFactory:
         return None
 
 
+class CopyableFactory(FakeFactory):
+    """Fakes that can be copied live."""
+
+    fork = "native"
+
+
+class StatelessFactory(FakeFactory):
+    """Fakes of which a fresh one is a copy."""
+
+    fork = "stateless"
+
+
+class SingleFactory(FakeFactory):
+    """Fakes that can be neither copied nor replayed."""
+
+    fork = "no"
+
+
 registry("sandbox").add(_NAME, "tests.fakes:FakeFactory")
+registry("sandbox").add("fake_copyable", "tests.fakes:CopyableFactory")
+registry("sandbox").add("fake_stateless", "tests.fakes:StatelessFactory")
+registry("sandbox").add("fake_single", "tests.fakes:SingleFactory")
 
 
 def fake_task(**changes: object) -> Task:

@@ -163,6 +163,9 @@ def _spec(given: TaskIn, place: Place) -> SandboxSpec:
     spec = SandboxSpec(limits=_box_limits(sandbox), files=frozen(files), isolation=sandbox.isolation or "")
     if sandbox.resources.request is not None:
         spec = replace(spec, request_mb=max(1, bytes_of(sandbox.resources.request) >> 20))
+    if spec.request_mb > spec.limits.memory_mb:
+        where = place(("sandbox", "resources"))
+        raise ConfigError(where, f"resources.request {spec.request_mb}M is above memory {spec.limits.memory_mb}M")
     return replace(spec, image=sandbox.image or spec.image)
 
 

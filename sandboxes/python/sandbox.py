@@ -51,7 +51,7 @@ class PythonSandbox:
 
     def capabilities(self) -> Capabilities:
         """What these sandboxes can do on this machine."""
-        return Capabilities(persistent=True, deterministic=False, fork="no")
+        return Capabilities(persistent=True, deterministic=False, fork="replay")
 
     async def open(self) -> None:
         """Start the isolation. Raises as Isolation.open does."""
@@ -85,7 +85,7 @@ class PythonSandbox:
     async def _box(self, spec: SandboxSpec) -> Box:
         if not self._open:
             raise HostFault("the Python sandbox is not open")
-        if spec.isolation != self._name:
+        if spec.isolation not in ("", self._name):
             raise UserError(f"the task asks for isolation {spec.isolation!r}; this sandbox runs in {self._name!r}")
         wanted = BoxSpec(image=spec.image, limits=spec.limits)
         key = repr(wanted)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from agenthub.errors import BoxLost, HostFault
+from agenthub.errors import BoxLost, ForkRefused, HostFault
 from agenthub.isolation import Box
 from agenthub.records import Call, Observation, Text
+from agenthub.sandbox import Sandbox
 from agenthub.sandboxes.python.capture import Capture, Shown, harmless
 from agenthub.sandboxes.python.channel import Channel, Overdue
 
@@ -75,6 +76,10 @@ class PythonSession:
         """As Sandbox.list_files says."""
         self._check_alive()
         return await self._box.list_files(most=_MOST_FILES)
+
+    async def fork(self, n: int) -> list[Sandbox]:
+        """As Sandbox.fork says. Raises ForkRefused."""
+        raise ForkRefused("a live interpreter cannot be copied here; its copies are made by replay")
 
     async def close(self) -> None:
         """Free everything; the box's remains are gone a moment later, and all of them when the factory closes."""

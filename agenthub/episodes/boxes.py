@@ -1,0 +1,187 @@
+"""The sandboxes of one episode, and which of them each tool's calls go to."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+
+from agenthub.episodes.workbench import Workbench
+from agenthub.errors import BoxLost, ForkRefused, HostFault, UserError, nearest
+from agenthub.records import Call, Observation, Text
+from agenthub.sandbox import FileChange, Sandbox, SandboxFactory, SandboxSpec, ToolSpec, Tracked
+from agenthub.suites.task import Task, ToolUse
+
+__all__ = ["Boxes", "Shown", "distinct"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """What the calls of a turn showed, up to the one that lost its box."""
+
+    observations: tuple[Observation, ...] = ()
+    lost: BoxLost | HostFault | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Slot:
+    """One sandbox and how it was made."""
+
+    uses: str
+    spec: SandboxSpec
+    fork: str
+    """`Capabilities.fork` of its kind."""
+    deterministic: bool
+    sandbox: Sandbox
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tool:
+    slot: int
+    tool: str
+    """The sandbox's own name for it."""
+    spec: ToolSpec
+    """As the policy is told of it."""
+
+
+class Boxes:
+    """The open sandboxes of one episode; one caller at a time."""
+
+    def __init__(self, workbench: Workbench, slots: Sequence[_Slot] = (), tools: Sequence[_Tool] = ()) -> None:
+        self._workbench = workbench
+        self._slots = list(slots)
+        self._tools = {tool.spec.name: tool for tool in tools}
+
+    async def start(self, task: Task) -> None:
+        """Start the task's sandboxes. Raises as `Workbench.start` does; what was started is then closed."""
+        try:
+            for use in task.tools:
+                factory = await self._workbench.factory(use.uses)
+                spec = _tool_spec(factory, use.tool or factory.tools[0].name)
+                slot = await self._slot(use, factory)
+                self._tools[use.name] = _Tool(slot=slot, tool=spec.name, spec=replace(spec, name=use.name))
+        except BaseException:
+            await asyncio.shield(self.close())
+            raise
+
+    async def _slot(self, use: ToolUse, factory: SandboxFactory) -> int:
+        # Two tools of one kind and one spec share one box: what the first wrote, the second reads.
+        for index, slot in enumerate(self._slots):
+            if (slot.uses, slot.spec) == (use.uses, use.spec):
+                return index
+        sandbox = await self._workbench.start(use.uses, use.spec)
+        can = factory.capabilities()
+        self._slots.append(
+            _Slot(uses=use.uses, spec=use.spec, fork=can.fork, deterministic=can.deterministic, sandbox=sandbox)
+        )
+        return len(self._slots) - 1
+
+    @property
+    def tools(self) -> list[ToolSpec]:
+        """The tools as a policy is told of them, in the task's order."""
+        return [tool.spec for tool in self._tools.values()]
+
+    @property
+    def deterministic(self) -> bool:
+        """True where every sandbox shows the same for the same calls."""
+        return all(slot.deterministic for slot in self._slots)
+
+    @property
+    def copyable(self) -> bool:
+        """True where `fork` can be asked for copies of what is there."""
+        return all(slot.fork in ("native", "stateless") for slot in self._slots)
+
+    def check_replayable(self) -> None:
+        """Raise ForkRefused where calls made again in a fresh sandbox give no copy."""
+        for slot in self._slots:
+            if slot.fork not in ("native", "stateless", "replay"):
+                raise ForkRefused(f"sandbox {slot.uses!r} can neither be copied nor replayed here")
+
+    @property
+    def workspace(self) -> Sandbox | None:
+        """The first sandbox; None where there is none."""
+        return self._slots[0].sandbox if self._slots else None
+
+    async def changes(self, uses: str) -> tuple[FileChange, ...]:
+        """What the episode changed in its sandbox of one kind. Raises as `Tracked.changes` does."""
+        sandbox = next((slot.sandbox for slot in self._slots if slot.uses == uses), None)
+        if not isinstance(sandbox, Tracked):
+            raise UserError(f"the episode has no {uses!r} sandbox that can tell what changed in it")
+        return await sandbox.changes()
+
+    async def run(self, calls: Sequence[Call], budget_s: float) -> Shown:
+        """Run calls in order within `budget_s` seconds; nothing is run after one that lost its box."""
+        deadline = time.monotonic() + budget_s
+        shown: list[Observation] = []
+        for call in calls:
+            tool = self._tools.get(call.tool)
+            if tool is None:
+                shown.append(_notice(call, f"no tool named {call.tool!r}{nearest(call.tool, self._tools)}"))
+                continue
+            left = deadline - time.monotonic()
+            if left <= 0:
+                shown.append(_notice(call, "not run: the turn's time is up"))
+                continue
+            try:
+                shown.append(await self._slots[tool.slot].sandbox.call(replace(call, tool=tool.tool), timeout_s=left))
+            except BoxLost as lost:
+                return Shown(observations=(*shown, _notice(call, str(lost))), lost=lost)
+            except HostFault as fault:
+                return Shown(observations=tuple(shown), lost=fault)
+        return Shown(observations=tuple(shown))
+
+    async def fork(self, count: int) -> list[Boxes]:
+        """`count` copies of every sandbox as it is now. Only where `copyable`.
+
+        Raises:
+            ForkRefused, BoxLost, HostFault: as `Sandbox.fork` does. No copy is left behind.
+            UserError: as `Workbench.start` does.
+        """
+        columns: list[list[_Slot]] = []
+        async with AsyncExitStack() as made:
+            for slot in self._slots:
+                columns.append(await self._copies(slot, count, made))
+            made.pop_all()
+        tools = list(self._tools.values())
+        rows = [[column[index] for column in columns] for index in range(count)]
+        return [Boxes(self._workbench, slots=row, tools=tools) for row in rows]
+
+    async def _copies(self, slot: _Slot, count: int, made: AsyncExitStack) -> list[_Slot]:
+        if slot.fork == "native":
+            copies = await slot.sandbox.fork(count)
+            for copy in copies:
+                made.push_async_callback(copy.close)
+        else:
+            copies = []
+            for _ in range(count):
+                copies.append(await self._workbench.start(slot.uses, slot.spec))
+                made.push_async_callback(copies[-1].close)
+        return [replace(slot, sandbox=copy) for copy in copies]
+
+    async def close(self) -> None:
+        """Close every sandbox. Safe to call again."""
+        slots, self._slots = self._slots, []
+        for slot in slots:
+            await slot.sandbox.close()
+
+
+def distinct(task: Task) -> list[SandboxSpec]:
+    """The spec of each sandbox that an episode of the task has."""
+    seen: list[tuple[str, SandboxSpec]] = []
+    for use in task.tools:
+        if (use.uses, use.spec) not in seen:
+            seen.append((use.uses, use.spec))
+    return [spec for _, spec in seen]
+
+
+def _tool_spec(factory: SandboxFactory, name: str) -> ToolSpec:
+    known = {spec.name: spec for spec in factory.tools}
+    if name not in known:
+        raise UserError(f"the sandbox has no tool named {name!r}{nearest(name, known)}")
+    return known[name]
+
+
+def _notice(call: Call, text: str) -> Observation:
+    return Observation(call_id=call.id, parts=(Text(text=text, channel="notice"),), failed=True)

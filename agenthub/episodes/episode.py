@@ -1,0 +1,348 @@
+"""One episode: what a turn does, when the episode ends and what it is worth.
+
+Knows nothing of HTTP, leases or repeated requests (the server's dispatcher does), and nothing of a model: it is told
+facts about each generation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from agenthub.codec import encode, trajectory_hash
+from agenthub.episodes.boxes import Boxes
+from agenthub.episodes.ending import Ending, outcome_reward
+from agenthub.episodes.forking import check_turn, copies, copy_of, replayed
+from agenthub.episodes.past import FileWrite, Past, Step
+from agenthub.episodes.reading import generation_of, lowered, parse
+from agenthub.episodes.workbench import Workbench
+from agenthub.errors import BoxLost, HostFault, UserError, WireError
+from agenthub.records import Call, Observation, Outcome, Stop, Text, Trajectory, Turn, frozen
+from agenthub.registry import registry
+from agenthub.renderer import Parsed, TextProtocol
+from agenthub.rewards.turns import turn_rewards
+from agenthub.sandbox import Sandbox
+from agenthub.suites.task import Task
+from agenthub.wire import Action, GenerationIn, LimitsIn, StepDone
+
+__all__ = ["Episode", "new_id"]
+
+REMINDER = "Neither a call nor an answer was found in the last turn."
+RESTORED = "The state before this turn was restored."
+_KEPT_BYTES = 16 << 20
+"""Of files written from outside, for replay; an episode that was given more can be copied live alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ran:
+    """What came of the calls of one turn."""
+
+    observations: tuple[Observation, ...] = ()
+    ending: Ending | None = None
+    restored: bool = False
+    """A box was lost, and the state before the turn is there again."""
+
+
+class Episode:
+    """One episode; one caller at a time."""
+
+    def __init__(
+        self,
+        task: Task,
+        workbench: Workbench,
+        *,
+        id: str,
+        group: str,
+        member: int,
+        limits: LimitsIn | None = None,
+    ) -> None:
+        """
+        Raises:
+            UserError: `limits` asks for more than the task allows.
+        """
+        self.task, self.id, self.group, self.member = task, id, group, member
+        self.limits = lowered(task.limits, limits)
+        self.trajectory: Trajectory | None = None
+        self.parent: str | None = None
+        """Id of the episode that this one is a copy of."""
+        self.fork_turn: int | None = None
+        self._workbench = workbench
+        self._protocol: TextProtocol = registry("protocol").load(task.protocol)()
+        self._boxes = Boxes(workbench)
+        self._steps: list[Step] = []
+        self._writes: list[FileWrite] = []
+        self._paid: set[str] = set()
+        self._opened_at = time.monotonic()
+
+    @property
+    def next_turn(self) -> int:
+        """Index of the turn that comes next."""
+        return len(self._steps)
+
+    @property
+    def played(self) -> tuple[Turn, ...]:
+        """The turns so far."""
+        return tuple(step.turn for step in self._steps)
+
+    @property
+    def done(self) -> bool:
+        """True once there is a trajectory."""
+        return self.trajectory is not None
+
+    async def open(self) -> dict[str, Any]:
+        """Start the sandboxes and give the first observation (`wire.EpisodeOpened.observation`).
+
+        Raises:
+            UserError: a sandbox or what the task requires cannot be had here.
+            HostFault: a start failed on our side. Nothing is left behind in either case.
+        """
+        try:
+            async with asyncio.timeout(self.limits.setup_seconds):
+                await self._boxes.start(self.task)
+        except TimeoutError:
+            raise HostFault(f"the sandboxes did not start within {self.limits.setup_seconds} s") from None
+        self._opened_at = time.monotonic()
+        return self.observation()
+
+    def observation(self) -> dict[str, Any]:
+        """What the policy is shown before its next turn: the task, and what the last turn showed where there is one."""
+        first = {
+            "messages": [encode(message) for message in self.task.messages],
+            "tools": [encode(tool) for tool in self._boxes.tools],
+            "protocol": self.task.protocol,
+        }
+        return first | self._shown(self._steps[-1].turn) if self._steps else first
+
+    async def step(self, action: Action, *, timeout_s: float | None, generation: GenerationIn | None) -> StepDone:
+        """Play one turn. What the policy did wrong is in the answer, never an exception.
+
+        Raises:
+            WireError: `episode_done`, or `token_mismatch` for facts about tokens that do not fit; nothing has changed.
+        """
+        if self.trajectory is not None:
+            raise WireError("episode_done", 410, f"episode {self.id} has ended: {self.trajectory.stop}")
+        record = generation_of(generation)
+        started = time.monotonic()
+        parsed = parse(self._protocol, action)
+        calls = self._calls(parsed, action)
+        turn = Turn(
+            index=self.next_turn,
+            generation=record,
+            text=parsed.text,
+            calls=calls,
+            answer=parsed.answer,
+            parse_error=parsed.parse_error,
+        )
+        if self._seconds_left() <= 0:
+            ran = _Ran(ending=Ending(Stop.OUT_OF_TIME))
+        else:
+            ran = await self._run(calls, timeout_s)
+        observations, ending = ran.observations, ran.ending or self._ending(turn, generation)
+        if ending is None and not calls and self.task.on_no_call == "remind":
+            observations = (Observation(call_id="", parts=(Text(text=REMINDER, channel="notice"),)),)
+        turn = replace(turn, observations=observations)
+        rewards = turn_rewards(self.task, turn, self._paid)
+        if ending is not None:
+            turns, limit_s = (*self.played, turn), self.limits.verify_seconds
+            outcome = await outcome_reward(self.task, turns, ending, self._boxes, self._workbench, limit_s)
+            rewards = rewards if outcome is None else {**rewards, "outcome": outcome}
+        now = time.monotonic()
+        turn = replace(turn, rewards=frozen(rewards), seconds=now - started)
+        self._steps.append(Step(turn=turn, timeout_s=timeout_s, at_s=now - self._opened_at, restored=ran.restored))
+        if ending is not None:
+            await self._finish(ending)
+        return self._answer(turn)
+
+    async def cancel(self) -> Trajectory:
+        """End the episode now, without a reward. Safe to call again."""
+        return self.trajectory or await self._finish(Ending(Stop.CANCELLED))
+
+    async def read_file(self, path: str) -> bytes:
+        """A file of the first sandbox's workspace. Raises as `Sandbox.read_file` does."""
+        return await self._workspace().read_file(path)
+
+    async def write_file(self, path: str, data: bytes) -> None:
+        """Write a file into the first sandbox's workspace. Raises as `Sandbox.write_file` does."""
+        await self._workspace().write_file(path, data)
+        kept = sum(len(write.data or b"") for write in self._writes) + len(data) <= _KEPT_BYTES
+        self._writes.append(FileWrite(turn=self.next_turn, path=path, data=data if kept else None))
+
+    @property
+    def past(self) -> Past:
+        """What the episode has been through."""
+        spent = time.monotonic() - self._opened_at
+        return Past(steps=tuple(self._steps), writes=tuple(self._writes), limits=self.limits, seconds=spent)
+
+    async def fork(self, count: int, turn: int | None = None) -> list[Episode]:
+        """`count` copies of the episode as it was before the step of turn `turn`; None is as it is now.
+
+        Each is an episode of its own from there: state of the sandboxes, turns with their rewards, and what is left of
+        the limits are the same. They are members 0 to `count` - 1 of a new group. A copy of an earlier turn, or of
+        sandboxes that cannot be copied live, is made by replay.
+
+        Raises:
+            ForkRefused: there is no such turn, the episode has ended there, or a copy would not be sound.
+            WireError: 409 `not_deterministic`: a replay showed something else.
+            HostFault: our side failed, or what promises to be deterministic was not. No copy is left behind.
+        """
+        at = self.next_turn if turn is None else turn
+        check_turn(self.id, at, self.next_turn, done=self.done)
+        past = self.past.until(at)
+        live = self._boxes if at == self.next_turn else None
+        boxes = await copies(self.task, self._workbench, past, count, live)
+        return self.continued(self.task, self._workbench, past, boxes, parent=self.id, group=self.group)
+
+    @classmethod
+    def continued(
+        cls, task: Task, workbench: Workbench, past: Past, boxes: Sequence[Boxes], *, parent: str, group: str
+    ) -> list[Episode]:
+        """Episodes that go on from `past`, one in each of `boxes`, as copies of `parent` of `group`."""
+        at = len(past.steps)
+        own_group = f"{group}@{at}-{secrets.token_hex(4)}"
+        made = []
+        for member, own in enumerate(boxes):
+            episode = cls(task, workbench, id=new_id(), group=own_group, member=member)
+            episode.parent, episode.fork_turn = parent, at
+            episode.limits, episode._boxes = past.limits, own
+            episode._steps, episode._writes = list(past.steps), list(past.writes)
+            episode._paid = {name for turn in past.turns for name in turn.rewards}
+            episode._opened_at = time.monotonic() - past.seconds
+            made.append(episode)
+        return made
+
+    def _workspace(self) -> Sandbox:
+        sandbox = self._boxes.workspace
+        if sandbox is None:
+            raise UserError(
+                f"task {self.task.key} has no sandbox with files" if not self.done else "the episode has ended"
+            )
+        return sandbox
+
+    def _calls(self, parsed: Parsed, action: Action) -> tuple[Call, ...]:
+        given = [call.id for call in action.calls] if action.calls else []
+        first = next((tool.name for tool in self._boxes.tools), "")
+        made = []
+        for position, call in enumerate(parsed.calls):
+            identity = (given[position] if position < len(given) else None) or f"{self.next_turn}.{position}"
+            made.append(Call(id=identity, tool=call.tool or first, arguments=frozen(call.arguments)))
+        return tuple(made)
+
+    async def _run(self, calls: tuple[Call, ...], timeout_s: float | None) -> _Ran:
+        """Run the calls within the turn's time; a lost box ends the episode, or the state before is had again."""
+        if not calls:
+            return _Ran()
+        restorable = self.task.on_lost == "restore" and self._restores_left > 0
+        checkpoint = await copy_of(self._boxes, self.limits) if restorable else None
+        try:
+            budget = min(self.limits.turn_seconds, timeout_s or self.limits.turn_seconds, self._seconds_left())
+            shown = await self._boxes.run(calls, budget)
+            if shown.lost is None:
+                return _Ran(observations=shown.observations)
+            if isinstance(shown.lost, HostFault) or not restorable:
+                return _Ran(observations=shown.observations, ending=_lost(shown.lost))
+            kept, checkpoint = checkpoint, None
+            return await self._restore(shown.observations, shown.lost, kept)
+        finally:
+            if checkpoint is not None:
+                await asyncio.shield(checkpoint.close())
+
+    async def _restore(self, shown: tuple[Observation, ...], lost: BoxLost, checkpoint: Boxes | None) -> _Ran:
+        """Go back to the state before the turn; where that cannot be had, the episode ends."""
+        await self._boxes.close()
+        try:
+            self._boxes = checkpoint or await replayed(self.task, self._workbench, self.past)
+        except HostFault as fault:
+            return _Ran(observations=shown, ending=_lost(fault))
+        except UserError as refused:
+            why = f"{lost}; the state before the turn could not be restored: {refused}"
+            return _Ran(observations=shown, ending=_lost(BoxLost(why)))
+        told = Text(text=RESTORED, channel="notice")
+        last = replace(shown[-1], parts=(*shown[-1].parts, told))
+        return _Ran(observations=(*shown[:-1], last), restored=True)
+
+    @property
+    def _restores_left(self) -> int:
+        return self.task.max_restores - sum(step.restored for step in self._steps)
+
+    def _ending(self, turn: Turn, generation: GenerationIn | None) -> Ending | None:
+        """The first rule that ends the episode after this turn; None where it goes on."""
+        if turn.answer is not None:
+            return Ending(Stop.ANSWERED)
+        if generation and generation.prompt_tokens + generation.completion_tokens >= self.limits.max_tokens:
+            return Ending(Stop.OUT_OF_TOKENS)
+        if not turn.calls and self.task.on_no_call == "end":
+            return Ending(Stop.NO_CALL)
+        if turn.index + 1 >= self.limits.max_turns:
+            return Ending(Stop.OUT_OF_TURNS)
+        if self._seconds_left() <= 0:
+            return Ending(Stop.OUT_OF_TIME)
+        return None
+
+    async def _finish(self, ending: Ending) -> Trajectory:
+        scored = ending.outcome.scored and ending.stop is not Stop.CANCELLED
+        totals: dict[str, float] = {}
+        for turn in self.played:
+            for name, value in turn.rewards.items():
+                totals[name] = totals.get(name, 0.0) + value
+        self.trajectory = Trajectory(
+            task=self.task.key,
+            group=self.group,
+            member=self.member,
+            turns=self.played,
+            stop=ending.stop,
+            outcome=ending.outcome,
+            rewards=frozen(totals),
+            reward=float(sum(turn.reward for turn in self.played)) if scored else None,
+            reason=ending.reason,
+            parent=self.parent,
+            fork_turn=self.fork_turn,
+            metadata=self.task.metadata,
+        )
+        await asyncio.shield(self._boxes.close())
+        return self.trajectory
+
+    def _answer(self, turn: Turn) -> StepDone:
+        end = self.trajectory
+        info: dict[str, Any] = {
+            "text": turn.text,
+            "calls": encode(turn.calls),
+            "answer": turn.answer,
+            "parse_error": turn.parse_error,
+        }
+        if end is not None:
+            info |= {
+                "stop": end.stop.value,
+                "outcome": end.outcome.value,
+                "reason": end.reason,
+                "hash": trajectory_hash(end),
+            }
+        return StepDone(
+            episode=self.id,
+            turn=turn.index,
+            observation=self._shown(turn),
+            reward=None if end is not None and end.reward is None else turn.reward,
+            rewards=dict(turn.rewards),
+            terminated=end is not None and not end.stop.truncated,
+            truncated=end is not None and end.stop.truncated,
+            info=info,
+        )
+
+    def _shown(self, turn: Turn) -> dict[str, Any]:
+        return {"text": self._protocol.show(turn.observations), "observations": encode(turn.observations)}
+
+    def _seconds_left(self) -> float:
+        return self.limits.episode_seconds - (time.monotonic() - self._opened_at)
+
+
+def new_id() -> str:
+    """An episode id that nobody can guess."""
+    return f"ep-{secrets.token_hex(12)}"
+
+
+def _lost(why: BoxLost | HostFault) -> Ending:
+    outcome = Outcome.INFRA_FAULT if isinstance(why, HostFault) else Outcome.MODEL_FAULT
+    return Ending(Stop.SANDBOX_LOST, outcome, str(why))

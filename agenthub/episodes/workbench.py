@@ -1,0 +1,65 @@
+"""The sandbox factories of one process."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any, cast
+
+from agenthub.codec import encode
+from agenthub.registry import registry
+from agenthub.sandbox import CodeBox, Sandbox, SandboxFactory, SandboxSpec
+
+__all__ = ["Workbench"]
+
+
+class Workbench:
+    """The sandbox factories of one process, opened by registry name on first use."""
+
+    def __init__(self, isolation: str = "jail") -> None:
+        self.isolation = isolation
+        """Of every sandbox whose task names none."""
+        self._factories: dict[str, SandboxFactory] = {}
+        self._lock = asyncio.Lock()
+
+    async def factory(self, uses: str) -> SandboxFactory:
+        """The factory of one sandbox kind.
+
+        Raises:
+            UnknownName, UserError: no such kind, or this machine cannot have it.
+            HostFault: its shared part could not be started.
+        """
+        found = self._factories.get(uses)
+        if found is not None:
+            return found
+        async with self._lock:
+            if uses not in self._factories:
+                made = cast(SandboxFactory, registry("sandbox").load(uses)(isolation=self.isolation))
+                await made.open()
+                self._factories[uses] = made
+            return self._factories[uses]
+
+    async def start(self, uses: str, spec: SandboxSpec) -> Sandbox:
+        """A fresh sandbox of one kind. Raises as `factory` and `SandboxFactory.start` do."""
+        return await (await self.factory(uses)).start(self._own(spec))
+
+    async def code_box(self, uses: str) -> CodeBox:
+        """A fresh grading box. Raises as `factory` and `SandboxFactory.code_box` do."""
+        return await self.box(uses, SandboxSpec())
+
+    async def box(self, uses: str, spec: SandboxSpec) -> CodeBox:
+        """A fresh grading box with this spec. Raises as `code_box` does."""
+        return await (await self.factory(uses)).code_box(self._own(spec))
+
+    def capabilities(self) -> dict[str, Any]:
+        """What the opened sandbox kinds can do, by name."""
+        return {name: encode(factory.capabilities()) for name, factory in sorted(self._factories.items())}
+
+    async def close(self) -> None:
+        """Close every factory, the last opened first."""
+        while self._factories:
+            _, factory = self._factories.popitem()
+            await factory.close()
+
+    def _own(self, spec: SandboxSpec) -> SandboxSpec:
+        return spec if spec.isolation else replace(spec, isolation=self.isolation)
