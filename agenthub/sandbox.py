@@ -120,7 +120,7 @@ class Sandbox(Protocol):
     async def list_files(self) -> list[str]:
         """Relative paths of the regular files in the workspace, sorted; at most 10,000."""
 
-    async def fork(self, n: int) -> list[Sandbox]:
+    async def fork(self, n: int) -> Sequence[Sandbox]:
         """`n` copies of this sandbox as it is between two calls: its state, its files. Each goes its own way from here.
 
         Called only where `Capabilities.fork` says `native`.

@@ -29,7 +29,7 @@ def build(
 
     found = _suite(suite, tasks)
     languages = [language for language in _languages(found) if language.install]
-    engine = engine or any(tool.spec.isolation != "jail" for task in found.tasks for tool in task.tools)
+    engine = engine or any(tool.spec.isolation not in ("", "jail") for task in found.tasks for tool in task.tools)
     for language in languages:
         typer.echo(f"{language.id}: {', '.join(language.install)}")
         root = store.build(language.install)
