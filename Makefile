@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 GPU    := $(wildcard /dev/nvidia0)
 PINS   := $(if $(GPU),,-c constraints.txt)
-OUT    ?= runs/train
+OUT    ?=
 SEED   ?= 0
 
 .PHONY: help install train test test-all check format bench clean
@@ -23,8 +23,8 @@ $(STAMP): pyproject.toml constraints.txt scripts/system-packages
 	$(BIN)/python -m pip install --quiet $(PINS) -e '.[dev]'
 	@touch $(STAMP)
 
-train: $(STAMP) ## train the tiny policy on really executed code; prints before and after, writes $(OUT)/report.html
-	$(BIN)/agenthub train grpo --suite arithmetic --out $(OUT) --set seed=$(SEED)
+train: $(STAMP) ## train the tiny policy on really executed code; prints before and after, writes a report
+	$(BIN)/agenthub train simpletir --suite arithmetic --set seed=$(SEED) $(if $(OUT),--out $(OUT))
 
 check: $(STAMP) ## format, lint and types
 	$(BIN)/ruff format --check .
