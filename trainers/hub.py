@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 from agenthub.client import Hub
-from agenthub.errors import UserError
+from agenthub.errors import HostFault, UserError
 
 __all__ = ["hub_of", "protocol_of", "task_ids"]
 
 START_S = 60.0
 STOP_S = 0.9
 """A child that has not ended by then is killed."""
+CHILD_RETRY_S = 5.0
+"""A child that is gone does not come back; this is for a connection that is lost."""
 
 
 @contextlib.asynccontextmanager
@@ -30,6 +32,7 @@ async def hub_of(url: str | None, folder: Path, tasks: Sequence[Path] = ()) -> A
         tasks: suites that the child offers; the packaged ones where there is none.
 
     Raises:
+        HostFault: the child ended while it was needed.
         UserError: the child did not begin to serve; or `tasks` are given for a hub that has its own.
     """
     if url is not None:
@@ -38,7 +41,7 @@ async def hub_of(url: str | None, folder: Path, tasks: Sequence[Path] = ()) -> A
         async with Hub(url) as hub:
             yield hub
         return
-    async with _child(folder, tasks) as address, Hub(address) as hub:
+    async with _child(folder, tasks) as address, Hub(address, retry_s=CHILD_RETRY_S) as hub:
         yield hub
 
 
@@ -62,12 +65,39 @@ async def _child(folder: Path, tasks: Sequence[Path]) -> AsyncIterator[str]:
         os.close(writer)
         log.close()
     try:
-        yield await _address(reader, process, folder / "hub.log")
+        address = await _address(reader, folder / "hub.log")
+        async with _while_alive(process, folder / "hub.log"):
+            yield address
     finally:
         await _end(process)
 
 
-async def _address(reader: int, process: asyncio.subprocess.Process, log: Path) -> str:
+@contextlib.asynccontextmanager
+async def _while_alive(process: asyncio.subprocess.Process, log: Path) -> AsyncIterator[None]:
+    """The body, stopped with HostFault as soon as the child ends: waiting for its answers would be in vain."""
+    body = asyncio.current_task()
+    dead = False
+
+    async def watch() -> None:
+        nonlocal dead
+        await process.wait()
+        dead = True
+        if body is not None:
+            body.cancel()
+
+    watcher = asyncio.get_running_loop().create_task(watch())
+    try:
+        yield
+    except asyncio.CancelledError:
+        if dead and body is not None and not body.uncancel():
+            raise HostFault(f"the hub ended with status {process.returncode}: {_last_line(log)} (see {log})") from None
+        raise
+    finally:
+        watcher.cancel()
+        await asyncio.wait([watcher])
+
+
+async def _address(reader: int, log: Path) -> str:
     """What the child says on its ready descriptor; an empty line is its end."""
     with os.fdopen(reader, "rb") as stream:
         pipe = asyncio.StreamReader()

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 __all__ = ["run_until_signal"]
@@ -15,8 +15,10 @@ __all__ = ["run_until_signal"]
 GRACE_S = 1.0
 
 
-def run_until_signal(work: Coroutine[Any, Any, None]) -> int:
+def run_until_signal(work: Coroutine[Any, Any, None], on_signal: Callable[[], None] | None = None) -> int:
     """Run `work`; on SIGINT or SIGTERM cancel it, let it clean up, and return the signal's number (0 without one).
+
+    `on_signal` is called at once, so that what it says is said also where cleaning up takes longer than it may.
 
     A thread that is deep in a computation cannot be cancelled. One that is still there a second after a signal ends
     with the process, which exits at once: whatever has to be kept is on the disk by then.
@@ -30,8 +32,10 @@ def run_until_signal(work: Coroutine[Any, Any, None]) -> int:
         def stop(number: int) -> None:
             caught.append(number)
             if task is not None and len(caught) == 1:
-                task.cancel()
                 _exit_later(128 + number)
+                if on_signal is not None:
+                    on_signal()
+                task.cancel()
 
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop, int(number))

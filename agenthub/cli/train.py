@@ -56,21 +56,27 @@ def _resumed(out: Path, overrides: list[str]) -> RunFolder:
 
 def _run(folder: RunFolder, hub: str | None, tasks: list[Path]) -> int:
     """Train to the end or to a signal; the exit status."""
+    import signal
+
     from agenthub.cli.signals import run_until_signal
     from agenthub.trainers.progress import Terminal
     from agenthub.trainers.report import write_report
     from agenthub.trainers.run import load_models, train
 
     reporter = Terminal(folder.recipe.updates)
+
+    def interrupted() -> None:
+        reporter.note(f"interrupted; go on with: agenthub train --resume --out {folder.path}")
+
     try:
         models = load_models(folder.recipe)
-        caught = run_until_signal(train(folder, models, reporter, url=hub, tasks=tasks))
+        caught = run_until_signal(train(folder, models, reporter, url=hub, tasks=tasks), interrupted)
     except KeyboardInterrupt:
-        caught = 2
+        interrupted()
+        caught = signal.SIGINT
     finally:
         folder.close()
     if caught:
-        reporter.note(f"interrupted; go on with: agenthub train --resume --out {folder.path}")
         return 128 + caught
     reporter.note(f"report: {write_report(folder.path)}")
     return 0

@@ -90,6 +90,18 @@ def test_a_trainer_that_is_ended_or_killed_leaves_no_process(tmp_path: Path, num
     assert are_gone(family, 60)
 
 
+def test_a_hub_that_dies_ends_the_run_at_once_and_leaves_it_fit_to_resume(tmp_path: Path) -> None:
+    process, family = started(tmp_path / "run")
+    (hub,) = [one for one in family if "--ready-fd" in one.cmdline()]
+    hub.kill()
+    said, _ = process.communicate(timeout=30)
+    assert process.returncode == 2, said
+    assert "the hub ended with status -9" in said
+    assert "Traceback" not in said
+    assert are_gone(family, 60)
+    assert lines(tmp_path / "run" / "metrics.jsonl")[0]["update"] == 1
+
+
 def test_eval_report_and_recipes(tmp_path: Path) -> None:
     row = json.loads(run("eval", "arithmetic", "--count", "3", "--k", "2", "--json").splitlines()[-1])
     assert row["tasks"] == 3
