@@ -1,4 +1,4 @@
-"""What every test shares: the time budget of each area, reported at the end."""
+"""What every test shares: no deadline for examples, and the time budget of each area, reported at the end."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy machine makes a sound test slow; time is not what these tests are about.
+settings.register_profile("agenthub", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("agenthub")
 
 ROOT = Path(__file__).parent
 BUDGET_S = {

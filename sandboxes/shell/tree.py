@@ -91,11 +91,13 @@ def _entry(file: tarfile.TarFile, member: tarfile.TarInfo, tree: Tree, strip: in
 def changes(before: Tree, after: Tree) -> tuple[FileChange, ...]:
     """What made `after` of `before`, removed things first; folders count only where they come or go."""
     gone = [path for path in before if path not in after]
+    emptied = tuple(f"{path}/" for path in gone if before[path].folder)
     made: list[FileChange] = [FileChange(path=path, removed=True) for path in sorted(gone, reverse=True)]
     for path, entry in after.items():
         old = before.get(path)
         same_folder = old is not None and old.folder and entry.folder
-        if old != entry and not same_folder:
+        # An archive need not name the folders that its files are in; what lies below a removed one is made again.
+        if (old != entry and not same_folder) or path.startswith(emptied):
             made.append(FileChange(path=path, data=entry.data, link=entry.link, mode=entry.mode))
     return tuple(made)
 
