@@ -4,13 +4,14 @@
 
 One JSON object a line. Each run is `agenthub train` in a process of its own, so that its memory and its start count.
 `success_before` and `success_after` are avg@8 on 200 held-out questions; a row's `runs` has them for each seed.
-Seconds are means over all updates of all seeds; `peak_mb` is the largest sum of the resident memory of trainer, hub and
-sandboxes at one moment. The controls: rewards shuffled inside their groups, and the tools' output blanked.
+Seconds are means over all updates of all seeds; `peak_mb` is the largest sum of the memory of trainer, hub and
+sandboxes at one moment, shared pages counted once. The controls: rewards shuffled inside their groups, and the tools' output blanked.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import subprocess
 import sys
@@ -26,7 +27,8 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 CONTROLS = {"shuffled_rewards": "controls.shuffle_rewards=true", "blank_tools": "controls.blank_tools=true"}
-SAMPLE_S = 0.2
+SAMPLE_S = 1.5
+"""Seconds between two looks at the memory: one look at hundreds of sandboxes costs tenths of a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +55,9 @@ def train(recipe: str, settings: Sequence[str], out: Path, seed: int) -> Run:
     process = subprocess.Popen(command, cwd=ROOT, stdout=sys.stderr)
     peak = 0.0
     while process.poll() is None:
-        peak = max(peak, resident_mb(process.pid))
-        time.sleep(SAMPLE_S)
+        peak = max(peak, memory_mb(process.pid))
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(SAMPLE_S)
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} ended with status {process.returncode}")
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
@@ -69,19 +72,30 @@ def train(recipe: str, settings: Sequence[str], out: Path, seed: int) -> Run:
     )
 
 
-def resident_mb(pid: int) -> float:
-    """MiB of a process and everything below it; shared pages count once for each process that has them."""
+def memory_mb(pid: int) -> float:
+    """MiB of a process and everything below it; a page that n of them share counts 1/n in each (PSS)."""
     total = 0
+    for one in _family(pid):
+        try:
+            total += _proportional_kb(one)
+        except (OSError, ValueError):
+            continue  # it has ended, or is not ours to look into
+    return total / 1024
+
+
+def _family(pid: int) -> list[int]:
     try:
         top = psutil.Process(pid)
-        for process in [top, *top.children(recursive=True)]:
-            try:
-                total += process.memory_info().rss
-            except psutil.Error:
-                continue
+        return [pid, *(child.pid for child in top.children(recursive=True))]
     except psutil.Error:
-        return 0.0
-    return total / 2**20
+        return []
+
+
+def _proportional_kb(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1])
+    return 0
 
 
 def emit(case: str, metric: str, value: float, unit: str, **more: object) -> None:

@@ -21,7 +21,7 @@ from agenthub.trainers.types import Doubles
 __all__ = ["Evaluation", "Interval", "Rollouts", "evaluate", "pass_at_k", "score", "task_interval"]
 
 RESAMPLES = 2000
-EPISODES_AT_ONCE = 256
+EPISODES_AT_ONCE = 128
 
 
 class Rollouts(Protocol):
