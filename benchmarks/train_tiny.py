@@ -5,7 +5,8 @@
 One JSON object a line. Each run is `agenthub train` in a process of its own, so that its memory and its start count.
 `success_before` and `success_after` are avg@8 on 200 held-out questions; a row's `runs` has them for each seed.
 Seconds are means over all updates of all seeds; `peak_mb` is the largest sum of the memory of trainer, hub and
-sandboxes at one moment, shared pages counted once. The controls: rewards shuffled inside their groups, and the tools' output blanked.
+sandboxes at one moment, shared pages counted once. The controls: rewards shuffled inside their groups, and the tools'
+output blanked.
 """
 
 from __future__ import annotations
