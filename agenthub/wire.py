@@ -143,15 +143,19 @@ class EpisodeOpened(_Out):
 
     id: str
     member: int
+    turn: int = 0
+    """The turn that comes next; above 0 in a copy of an episode that had turns."""
     observation: dict[str, Any]
-    """{"messages": [{role, content}], "tools": [{name, description, parameters}], "protocol": name}"""
+    """{"messages": [{role, content}], "tools": [{name, description, parameters}], "protocol": name}, and in a copy also
+    what its last turn showed: {"text", "observations"}"""
     info: dict[str, Any] = Field(default_factory=dict)
-    """The task's public facts: task, split, limits, metadata, on_no_call."""
+    """The task's public facts: task, split, limits, metadata, on_no_call; `fork`: how it can be copied (native, replay,
+    no); in a copy `parent` and `fork_turn`."""
     lease_expires_s: float
 
 
 class EpisodesCreated(_Out):
-    """Answer to POST /v1/episodes."""
+    """Answer to POST /v1/episodes, and to a fork."""
 
     group: str
     episodes: list[EpisodeOpened]

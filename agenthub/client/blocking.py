@@ -120,6 +120,10 @@ class BlockingEpisode:
         """As `EpisodeHandle.step`."""
         return self._hub.run(self.handle.step(action, generation))
 
+    def fork(self, count: int, turn: int | None = None) -> list[BlockingEpisode]:
+        """As `EpisodeHandle.fork`."""
+        return [BlockingEpisode(self._hub, handle) for handle in self._hub.run(self.handle.fork(count, turn))]
+
     def trajectory(self) -> Trajectory:
         """As `EpisodeHandle.trajectory`."""
         return self._hub.run(self.handle.trajectory())

@@ -22,13 +22,13 @@ BEATS_PER_LEASE = 4
 class EpisodeHandle:
     """An open episode. Its lease is renewed as long as the hub object lives and the episode has not ended."""
 
-    def __init__(self, hub: Hub, opened: EpisodeOpened, group: str, lease_s: float) -> None:
+    def __init__(self, hub: Hub, opened: EpisodeOpened, group: str) -> None:
         self.id, self.group, self.member = opened.id, group, opened.member
         self.observation: dict[str, Any] = opened.observation
         self.info: dict[str, Any] = opened.info
-        self.next_turn = 0
+        self.next_turn = opened.turn
         self.done = False
-        self.lease_s = lease_s
+        self.lease_s = opened.lease_expires_s
         self._hub = hub
         self._beat_at = asyncio.get_running_loop().time()
 
@@ -60,6 +60,18 @@ class EpisodeHandle:
         self._beat_at = asyncio.get_running_loop().time()
         if self.done:
             self._hub.forget(self)
+
+    async def fork(self, count: int, turn: int | None = None) -> list[EpisodeHandle]:
+        """`count` copies of the episode as it was before the step of turn `turn`; None is as it is now.
+
+        Each goes on from there by itself, with its own lease; `observation` holds what its last turn showed. An episode
+        that has ended can be forked from a turn before its end.
+
+        Raises:
+            WireError: the copy would not be sound, there is no such turn, or a replay of it showed something else.
+            HostFault, HubUnreachable: as `step` does.
+        """
+        return await self._hub.fork(self, count, turn)
 
     async def trajectory(self) -> Trajectory:
         """The record, once the episode has ended. Raises as `step` does."""

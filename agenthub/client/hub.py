@@ -125,12 +125,12 @@ class Hub:
             limits=limits,
             lease_s=lease_s,
         )
-        created = EpisodesCreated.model_validate(await self.call("create", asked))
-        handles = [EpisodeHandle(self, opened, created.group, lease_s) for opened in created.episodes]
-        self._open |= {handle.id: handle for handle in handles}
-        if self._beating is None or self._beating.done():
-            self._beating = asyncio.get_running_loop().create_task(self._beat())
-        return handles
+        return self._opened(await self.call("create", asked))
+
+    async def fork(self, episode: EpisodeHandle, count: int, turn: int | None = None) -> list[EpisodeHandle]:
+        """As `EpisodeHandle.fork`."""
+        asked = {"episode": episode.id, "request_id": uuid.uuid4().hex, "count": count, "turn": turn}
+        return self._opened(await self.call("fork", asked))
 
     async def steps(
         self, steps: Sequence[BatchStep], *, deadline_s: float | None = None
@@ -206,6 +206,15 @@ class Hub:
         if self._session is not None:
             await self._session.close()
         self._socket = self._session = self._beating = None
+
+    def _opened(self, answer: Any) -> list[EpisodeHandle]:
+        """Handles of new episodes; their leases are renewed from now on."""
+        created = EpisodesCreated.model_validate(answer)
+        handles = [EpisodeHandle(self, opened, created.group) for opened in created.episodes]
+        self._open |= {handle.id: handle for handle in handles}
+        if self._beating is None or self._beating.done():
+            self._beating = asyncio.get_running_loop().create_task(self._beat())
+        return handles
 
     def _http(self) -> aiohttp.ClientSession:
         if self._session is None:

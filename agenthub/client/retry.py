@@ -12,7 +12,7 @@ __all__ = ["Again", "Patience", "refusal"]
 
 _FIRST_S = 0.05
 _LONGEST_S = 5.0
-_ASK_AGAIN = frozenset({"stopping", "too_many_episodes"})
+_ASK_AGAIN = frozenset({"over_capacity", "stopping", "too_many_episodes"})
 
 
 class Again(Exception):

@@ -11,8 +11,8 @@ What an episode does is in `episode`; the other modules are its parts.
 
 from __future__ import annotations
 
-from agenthub.episodes.episode import Episode
+from agenthub.episodes.episode import Episode, new_id
 from agenthub.episodes.past import Past
 from agenthub.episodes.workbench import Workbench
 
-__all__ = ["Episode", "Past", "Workbench"]
+__all__ = ["Episode", "Past", "Workbench", "new_id"]

@@ -16,6 +16,8 @@ from agenthub.suites.task import Task, ToolUse
 
 __all__ = ["Boxes", "Shown", "distinct"]
 
+_WAYS = ("native", "stateless", "replay")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
@@ -93,10 +95,17 @@ class Boxes:
         """True where `fork` can be asked for copies of what is there."""
         return all(slot.fork in ("native", "stateless") for slot in self._slots)
 
+    @property
+    def fork_way(self) -> str:
+        """How copies get their state: `native`, `replay`, or `no` where they cannot."""
+        if self.copyable:
+            return "native"
+        return "no" if any(slot.fork not in _WAYS for slot in self._slots) else "replay"
+
     def check_replayable(self) -> None:
         """Raise ForkRefused where calls made again in a fresh sandbox give no copy."""
         for slot in self._slots:
-            if slot.fork not in ("native", "stateless", "replay"):
+            if slot.fork not in _WAYS:
                 raise ForkRefused(f"sandbox {slot.uses!r} can neither be copied nor replayed here")
 
     @property

@@ -1,4 +1,4 @@
-"""How an episode ends, and the outcome component that its verifier gives."""
+"""How an episode ends: the outcome component that its verifier gives, and its record."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from agenthub.episodes.boxes import Boxes
 from agenthub.episodes.workbench import Workbench
-from agenthub.errors import HostFault, TaskBroken
-from agenthub.records import Outcome, Stop, Turn
+from agenthub.errors import BoxLost, HostFault, TaskBroken
+from agenthub.records import Outcome, Stop, Trajectory, Turn, frozen
 from agenthub.rewards.score import Workspace
 from agenthub.rewards.verify import verify
 from agenthub.suites.task import Task
 
-__all__ = ["Ending", "outcome_reward"]
+__all__ = ["Ending", "lost_by", "outcome_reward", "record_of"]
 
 
 @dataclass(slots=True)
@@ -49,3 +49,30 @@ async def outcome_reward(
         return None
     ending.reason = verdict.reason
     return verdict.outcome
+
+
+def lost_by(why: BoxLost | HostFault) -> Ending:
+    """The end of an episode whose sandbox is gone: the model's doing, or ours."""
+    outcome = Outcome.INFRA_FAULT if isinstance(why, HostFault) else Outcome.MODEL_FAULT
+    return Ending(Stop.SANDBOX_LOST, outcome, str(why))
+
+
+def record_of(task: Task, ending: Ending, turns: tuple[Turn, ...]) -> Trajectory:
+    """The trajectory of an episode that ended so, without its place in a group."""
+    scored = ending.outcome.scored and ending.stop is not Stop.CANCELLED
+    totals: dict[str, float] = {}
+    for turn in turns:
+        for name, value in turn.rewards.items():
+            totals[name] = totals.get(name, 0.0) + value
+    return Trajectory(
+        task=task.key,
+        group="",
+        member=0,
+        turns=turns,
+        stop=ending.stop,
+        outcome=ending.outcome,
+        rewards=frozen(totals),
+        reward=float(sum(turn.reward for turn in turns)) if scored else None,
+        reason=ending.reason,
+        metadata=task.metadata,
+    )

@@ -9,19 +9,18 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from agenthub.codec import encode, trajectory_hash
 from agenthub.episodes.boxes import Boxes
-from agenthub.episodes.ending import Ending, outcome_reward
+from agenthub.episodes.ending import Ending, lost_by, outcome_reward, record_of
 from agenthub.episodes.forking import check_turn, copies, copy_of, replayed
 from agenthub.episodes.past import FileWrite, Past, Step
 from agenthub.episodes.reading import generation_of, lowered, parse
 from agenthub.episodes.workbench import Workbench
 from agenthub.errors import BoxLost, HostFault, UserError, WireError
-from agenthub.records import Call, Observation, Outcome, Stop, Text, Trajectory, Turn, frozen
+from agenthub.records import Call, Observation, Stop, Text, Trajectory, Turn, frozen
 from agenthub.registry import registry
 from agenthub.renderer import Parsed, TextProtocol
 from agenthub.rewards.turns import turn_rewards
@@ -92,6 +91,11 @@ class Episode:
     def done(self) -> bool:
         """True once there is a trajectory."""
         return self.trajectory is not None
+
+    @property
+    def fork_way(self) -> str:
+        """How `fork` makes copies of it as it is: `native`, `replay` or `no`."""
+        return self._boxes.fork_way
 
     async def open(self) -> dict[str, Any]:
         """Start the sandboxes and give the first observation (`wire.EpisodeOpened.observation`).
@@ -189,22 +193,31 @@ class Episode:
             WireError: 409 `not_deterministic`: a replay showed something else.
             HostFault: our side failed, or what promises to be deterministic was not. No copy is left behind.
         """
-        at = self.next_turn if turn is None else turn
-        check_turn(self.id, at, self.next_turn, done=self.done)
-        past = self.past.until(at)
-        live = self._boxes if at == self.next_turn else None
-        boxes = await copies(self.task, self._workbench, past, count, live)
-        return self.continued(self.task, self._workbench, past, boxes, parent=self.id, group=self.group)
+        live = None if self.done or turn not in (None, self.next_turn) else self._boxes
+        return await self.of_past(
+            self.task, self._workbench, self.past, count, turn, parent=self.id, group=self.group, live=live
+        )
 
     @classmethod
-    def continued(
-        cls, task: Task, workbench: Workbench, past: Past, boxes: Sequence[Boxes], *, parent: str, group: str
+    async def of_past(
+        cls,
+        task: Task,
+        workbench: Workbench,
+        past: Past,
+        count: int,
+        turn: int | None,
+        *,
+        parent: str,
+        group: str,
+        live: Boxes | None = None,
     ) -> list[Episode]:
-        """Episodes that go on from `past`, one in each of `boxes`, as copies of `parent` of `group`."""
-        at = len(past.steps)
+        """`fork` of the episode `parent` of `group` by its past; its end can be had only from its `live` sandboxes."""
+        at = len(past.steps) if turn is None else turn
+        check_turn(parent, at, len(past.steps), live=live is not None)
+        past = past.until(at)
         own_group = f"{group}@{at}-{secrets.token_hex(4)}"
         made = []
-        for member, own in enumerate(boxes):
+        for member, own in enumerate(await copies(task, workbench, past, count, live)):
             episode = cls(task, workbench, id=new_id(), group=own_group, member=member)
             episode.parent, episode.fork_turn = parent, at
             episode.limits, episode._boxes = past.limits, own
@@ -243,7 +256,7 @@ class Episode:
             if shown.lost is None:
                 return _Ran(observations=shown.observations)
             if isinstance(shown.lost, HostFault) or not restorable:
-                return _Ran(observations=shown.observations, ending=_lost(shown.lost))
+                return _Ran(observations=shown.observations, ending=lost_by(shown.lost))
             kept, checkpoint = checkpoint, None
             return await self._restore(shown.observations, shown.lost, kept)
         finally:
@@ -256,10 +269,10 @@ class Episode:
         try:
             self._boxes = checkpoint or await replayed(self.task, self._workbench, self.past)
         except HostFault as fault:
-            return _Ran(observations=shown, ending=_lost(fault))
+            return _Ran(observations=shown, ending=lost_by(fault))
         except UserError as refused:
             why = f"{lost}; the state before the turn could not be restored: {refused}"
-            return _Ran(observations=shown, ending=_lost(BoxLost(why)))
+            return _Ran(observations=shown, ending=lost_by(BoxLost(why)))
         told = Text(text=RESTORED, channel="notice")
         last = replace(shown[-1], parts=(*shown[-1].parts, told))
         return _Ran(observations=(*shown[:-1], last), restored=True)
@@ -283,24 +296,9 @@ class Episode:
         return None
 
     async def _finish(self, ending: Ending) -> Trajectory:
-        scored = ending.outcome.scored and ending.stop is not Stop.CANCELLED
-        totals: dict[str, float] = {}
-        for turn in self.played:
-            for name, value in turn.rewards.items():
-                totals[name] = totals.get(name, 0.0) + value
-        self.trajectory = Trajectory(
-            task=self.task.key,
-            group=self.group,
-            member=self.member,
-            turns=self.played,
-            stop=ending.stop,
-            outcome=ending.outcome,
-            rewards=frozen(totals),
-            reward=float(sum(turn.reward for turn in self.played)) if scored else None,
-            reason=ending.reason,
-            parent=self.parent,
-            fork_turn=self.fork_turn,
-            metadata=self.task.metadata,
+        record = record_of(self.task, ending, self.played)
+        self.trajectory = replace(
+            record, group=self.group, member=self.member, parent=self.parent, fork_turn=self.fork_turn
         )
         await asyncio.shield(self._boxes.close())
         return self.trajectory
@@ -341,8 +339,3 @@ class Episode:
 def new_id() -> str:
     """An episode id that nobody can guess."""
     return f"ep-{secrets.token_hex(12)}"
-
-
-def _lost(why: BoxLost | HostFault) -> Ending:
-    outcome = Outcome.INFRA_FAULT if isinstance(why, HostFault) else Outcome.MODEL_FAULT
-    return Ending(Stop.SANDBOX_LOST, outcome, str(why))

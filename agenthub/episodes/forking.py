@@ -17,11 +17,11 @@ _AT_ONCE = 8
 """Replays of one request that run at once."""
 
 
-def check_turn(id: str, turn: int, next_turn: int, *, done: bool) -> None:
+def check_turn(id: str, turn: int, next_turn: int, *, live: bool) -> None:
     """Raise ForkRefused where an episode has no state before the step of `turn`."""
     if not 0 <= turn <= next_turn:
         raise ForkRefused(f"episode {id} has played {next_turn} turns: there is no state before turn {turn}")
-    if done and turn == next_turn:
+    if turn == next_turn and not live:
         raise ForkRefused(f"episode {id} has ended: it can be forked from a turn before its end, 0 to {next_turn - 1}")
 
 

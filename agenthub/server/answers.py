@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agenthub.errors import BoxLost, HostFault, TaskBroken, UnknownName, UserError, WireError
+from agenthub.errors import BoxLost, ForkRefused, HostFault, TaskBroken, UnknownName, UserError, WireError
 
 __all__ = ["JSON", "OCTETS", "Answer", "boundary", "digest", "dumps", "error_row"]
 
@@ -47,6 +47,8 @@ def boundary(error: BaseException) -> WireError:
             return error
         case UnknownName():
             return WireError("not_found", 404, str(error), {"kind": error.kind, "name": error.name[:200]})
+        case ForkRefused():
+            return WireError("fork_refused", 409, str(error))
         case UserError():
             return WireError("refused", 422, str(error))
         case TaskBroken() | BoxLost():

@@ -39,7 +39,7 @@ def make_app(dispatcher: Dispatcher, *, token: str | None, max_body: int) -> web
         return web.Response(text="ready\n") if dispatcher.ready else web.Response(text="stopping\n", status=503)
 
     async def metrics(request: web.Request) -> web.Response:
-        text = dispatcher.metrics.render(len(dispatcher.table))
+        text = dispatcher.metrics.render(len(dispatcher.table), dispatcher.admission.held_mb)
         return web.Response(body=text.encode(), headers={"Content-Type": _PROMETHEUS})
 
     async def openapi(request: web.Request) -> web.Response:

@@ -51,6 +51,9 @@ class ServeConfig:
     """Bearer token that every request must carry; None is allowed on loopback alone. `auto` makes one and prints it."""
     max_episodes: int = 8192
     """Live episodes; more are refused with 429."""
+    memory_mb: int | None = None
+    """MiB that the boxes of all live episodes may ask for together; more are refused with 429. None is 80% of the
+    machine's memory, or of the cgroup's limit."""
     max_body_mb: int = 32
     """MiB of one request body or WebSocket frame."""
     ready_fd: int | None = None
@@ -68,5 +71,7 @@ class ServeConfig:
         for name in ("max_episodes", "max_body_mb"):
             if getattr(self, name) < 1:
                 raise ConfigError(name, f"is {getattr(self, name)}; expected 1 or more")
+        if self.memory_mb is not None and self.memory_mb < 1:
+            raise ConfigError("memory_mb", f"is {self.memory_mb}; expected 1 or more")
         if self.token is not None and self.token != AUTO_TOKEN and len(self.token) < 16:
             raise ConfigError("token", "is shorter than 16 characters")

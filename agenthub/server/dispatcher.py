@@ -22,6 +22,7 @@ from agenthub.episodes import Workbench
 from agenthub.errors import WireError, nearest
 from agenthub.log import EpisodeLog
 from agenthub.server import params
+from agenthub.server.admission import Admission, default_budget_mb
 from agenthub.server.answers import OCTETS, Answer, boundary, dumps, error_row
 from agenthub.server.blobs import BlobStore
 from agenthub.server.catalog import Catalog
@@ -62,7 +63,7 @@ class _Limits:
 
 
 class Dispatcher:
-    """One hub's operations."""
+    """One hub's operations. `memory_mb` is what its boxes may ask for together; None is 80% of what there is."""
 
     def __init__(
         self,
@@ -72,6 +73,7 @@ class Dispatcher:
         blobs: Path,
         *,
         max_episodes: int = 8192,
+        memory_mb: int | None = None,
         stop_s: float = 0.8,
     ) -> None:
         self.metrics = Metrics()
@@ -80,7 +82,10 @@ class Dispatcher:
         self._limits = _Limits(max_episodes=max_episodes, stop_s=stop_s)
         self._owner = Owner()
         self.table = EpisodeTable(log, self._owner, self.metrics)
-        self._opener = Opener(catalog, workbench, log, self._owner, self.table, max_episodes=max_episodes)
+        self.admission = Admission(memory_mb or default_budget_mb())
+        self._opener = Opener(
+            catalog, workbench, log, self._owner, self.table, self.admission, max_episodes=max_episodes
+        )
         self._stack = AsyncExitStack()
         self._stopping = False
         self._operations: dict[str, Callable[[Any], Awaitable[Answer]]] = {
@@ -208,6 +213,7 @@ class Dispatcher:
             "sandboxes": self._workbench.capabilities(),
             "max_episodes": self._limits.max_episodes,
             "live_episodes": len(self.table),
+            "memory_mb": {"budget": self.admission.budget_mb, "requested": self.admission.held_mb},
         }
         return Answer(dumps(facts))
 
@@ -241,7 +247,8 @@ class Dispatcher:
         return Answer(await self.table.delete(asked.episode))
 
     async def _fork(self, asked: params.ForkOf) -> Answer:
-        raise WireError("not_built", 501, "fork is not built yet")
+        self._must_run()
+        return Answer(await self._opener.fork(asked), 201)
 
     async def _file_get(self, asked: params.FileRef) -> Answer:
         return Answer(await self.table.using(asked.episode, lambda it: it.read_file(asked.path)), 200, OCTETS)

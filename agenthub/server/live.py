@@ -11,6 +11,7 @@ from agenthub.episodes import Episode
 from agenthub.errors import WireError
 from agenthub.log import EpisodeEnd, StepRow
 from agenthub.records import Trajectory
+from agenthub.server.admission import Ticket
 from agenthub.server.answers import dumps
 from agenthub.server.owner import Job
 from agenthub.wire import EpisodeOpened, EpisodeState
@@ -43,6 +44,8 @@ class Live:
     ending: Job[bytes] | None = None
     last: StepRow | None = None
     """The last answered step; the earlier ones are in the log."""
+    ticket: Ticket | None = None
+    """What it holds of the hub's memory; None where nothing was admitted."""
     files: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while the episode's sandboxes are in use: they serve one caller at a time."""
 
@@ -65,9 +68,22 @@ class Live:
         info["task"] = info.pop("id")
         limits = encode(episode.limits)
         info["limits"] = {name: limits[name] for name in ("max_turns", "max_tokens", "turn_seconds", "episode_seconds")}
+        info["fork"] = episode.fork_way
+        if episode.parent is not None:
+            info |= {"parent": episode.parent, "fork_turn": episode.fork_turn}
         return EpisodeOpened(
-            id=episode.id, member=episode.member, observation=observation, info=info, lease_expires_s=self.lease_s
+            id=episode.id,
+            member=episode.member,
+            turn=episode.next_turn,
+            observation=observation,
+            info=info,
+            lease_expires_s=self.lease_s,
         )
+
+    def release(self) -> None:
+        """Give back what its boxes were promised: they are closed. Safe to call again."""
+        if self.ticket is not None:
+            self.ticket.release()
 
     def state(self) -> EpisodeState:
         """Where the episode is now."""
@@ -93,7 +109,9 @@ def end_row(live: Live, end: Trajectory, hashed: str | None = None) -> EpisodeEn
         episode=live.episode.id,
         state=dumps(dict(live.state())),
         hash=hashed,
-        trajectory=dumps({"id": live.episode.id, "hash": hashed, "trajectory": encode(end)}),
+        trajectory=dumps(
+            {"id": live.episode.id, "hash": hashed, "trajectory": encode(end), "replay": live.episode.past.facts()}
+        ),
     )
 
 

@@ -26,10 +26,12 @@ class Metrics:
         shown = ",".join(f'{key}="{value}"' for key, value in labels.items())
         self._counts[f"agenthub_{name}_total"][f"{{{shown}}}" if shown else ""] += by
 
-    def render(self, live: int) -> str:
-        """Prometheus text format 0.0.4; `live` is how many episodes are live now."""
+    def render(self, live: int, requested_mb: int) -> str:
+        """Prometheus text format 0.0.4; `live` episodes are live now, their boxes asked for `requested_mb` MiB."""
         lines = ["# HELP agenthub_episodes_live Episodes that are live.", "# TYPE agenthub_episodes_live gauge"]
         lines.append(f"agenthub_episodes_live {live}")
+        lines.append("# HELP agenthub_memory_requested_mb MiB that the boxes of live episodes asked for.")
+        lines += ["# TYPE agenthub_memory_requested_mb gauge", f"agenthub_memory_requested_mb {requested_mb}"]
         for name, text in _HELP.items():
             lines += [f"# HELP {name} {text}", f"# TYPE {name} counter"]
             lines += [f"{name}{labels} {value}" for labels, value in sorted(self._counts[name].items())]

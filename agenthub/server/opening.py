@@ -1,4 +1,4 @@
-"""Opening groups of episodes, each request exactly once.
+"""Opening groups of episodes, from a task or as copies of an episode, each request exactly once.
 
 Owns the idempotence of openings: a request is known by its id and the hash of its body. Either all episodes of a
 request are open and logged, or none is left.
@@ -7,18 +7,26 @@ request are open and logged, or none is left.
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
-from agenthub.episodes import Episode, Workbench
+from pydantic import BaseModel
+
+from agenthub.codec import decode
+from agenthub.episodes import Episode, Past, Workbench, new_id
 from agenthub.errors import WireError
 from agenthub.log import EpisodeLog, EpisodeRow, RequestRow
+from agenthub.records import Trajectory
+from agenthub.server.admission import Admission, Ticket, request_mb
 from agenthub.server.answers import digest, dumps
 from agenthub.server.catalog import Catalog
 from agenthub.server.live import Live
 from agenthub.server.owner import Job, Owner
-from agenthub.server.params import canonical_json
+from agenthub.server.params import ForkOf, canonical_json
 from agenthub.server.table import EpisodeTable
 from agenthub.suites.task import Task
 from agenthub.wire import CreateEpisodes, EpisodesCreated
@@ -26,6 +34,8 @@ from agenthub.wire import CreateEpisodes, EpisodesCreated
 __all__ = ["Opener"]
 
 _AT_ONCE = 64
+_LEASE_S = 60.0
+"""Of copies of an episode that has ended; those of a live one have its lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +44,14 @@ class _Opening:
 
     hash: str
     job: Job[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What the log keeps of a request."""
+
+    id: str
+    hash: str
 
 
 class Opener:
@@ -46,11 +64,13 @@ class Opener:
         log: EpisodeLog,
         owner: Owner,
         table: EpisodeTable,
+        admission: Admission,
         *,
         max_episodes: int,
     ) -> None:
         self._catalog, self._workbench, self._log = catalog, workbench, log
-        self._owner, self._table, self._max_episodes = owner, table, max_episodes
+        self._owner, self._table = owner, table
+        self._admission, self._max_episodes = admission, max_episodes
         self._openings: dict[str, _Opening] = {}
         self._opening = 0
         self._gate = asyncio.Semaphore(_AT_ONCE)
@@ -60,45 +80,100 @@ class Opener:
 
         Raises:
             WireError: 404 unknown suite or task, 409 `request_conflict`, 422 the task cannot be had here, 429
-                `too_many_episodes`, 503 `infra_fault`. Nothing is left open in any case.
+                `too_many_episodes` or `over_capacity`, 503 `infra_fault`. Nothing is left open in any case.
         """
-        hashed = digest(canonical_json(request))
-        opening = self._openings.get(request.request_id)
+        return await self._once(request.request_id, request, lambda it: self._create(request, it))
+
+    async def fork(self, request: ForkOf) -> bytes:
+        """Copy an episode, a live one or one that has ended; the same request id again gives the same answer.
+
+        Raises:
+            WireError: 404, 409 `request_conflict`, `fork_refused` or `not_deterministic`, 410 `episode_lost`, 429 and
+                503 as `create`. Nothing is left open in any case.
+        """
+        return await self._once(request.request_id, request, lambda it: self._fork(request, it))
+
+    async def _once(self, id: str, body: BaseModel, work: Callable[[_Request], Awaitable[bytes]]) -> bytes:
+        hashed = digest(canonical_json(body))
+        opening = self._openings.get(id)
         if opening is None:
-            opening = _Opening(hashed, self._owner.start(self._create(request, hashed)))
-            self._openings[request.request_id] = opening
+            opening = _Opening(hashed, self._owner.start(self._answer(_Request(id, hashed), work)))
+            self._openings[id] = opening
         elif opening.hash != hashed:
-            raise _request_conflict(request.request_id)
+            raise _request_conflict(id)
         return await opening.job.join()
 
-    async def _create(self, request: CreateEpisodes, hashed: str) -> bytes:
+    async def _answer(self, request: _Request, work: Callable[[_Request], Awaitable[bytes]]) -> bytes:
         try:
-            known = await self._log.request(request.request_id)
-            if known is not None:
-                if known.hash != hashed:
-                    raise _request_conflict(request.request_id)
-                return known.answer
-            return await self._open_group(request, hashed)
+            known = await self._log.request(request.id)
+            if known is None:
+                return await work(request)
+            if known.hash != request.hash:
+                raise _request_conflict(request.id)
+            return known.answer
         finally:
-            self._openings.pop(request.request_id, None)
+            self._openings.pop(request.id, None)
 
-    async def _open_group(self, request: CreateEpisodes, hashed: str) -> bytes:
-        made = self._make(request, await self._task(request))
-        if len(self._table) + self._opening + request.count > self._max_episodes:
+    async def _create(self, request: CreateEpisodes, logged: _Request) -> bytes:
+        task = await self._task(request)
+        made = self._make(request, task)
+        with self._room(task, request.count) as tickets:
+            await self._open_all(made)
+            return await self._adopted(made, tickets, request.lease_s, logged)
+
+    async def _fork(self, request: ForkOf, logged: _Request) -> bytes:
+        live = self._table.get(request.episode)
+        if live is not None:
+            live.renew()
+            # A replay of earlier turns needs none of the live sandboxes; a step may run meanwhile.
+            early = request.turn is not None and request.turn < live.episode.next_turn
+            with self._room(live.episode.task, request.count) as tickets:
+                async with nullcontext() if early else live.files:
+                    if early or not live.episode.done:
+                        made = await live.episode.fork(request.count, request.turn)
+                        return await self._adopted(made, tickets, live.lease_s, logged)
+        row, recorded = await self._table.ended(request.episode)
+        suite, _, id = row.task.partition("/")
+        task = await self._catalog.task(suite, id)
+        past = await asyncio.to_thread(_past, recorded)
+        with self._room(task, request.count) as tickets:
+            made = await Episode.of_past(
+                task, self._workbench, past, request.count, request.turn, parent=row.id, group=row.group
+            )
+            return await self._adopted(made, tickets, _LEASE_S, logged)
+
+    @contextmanager
+    def _room(self, task: Task, count: int) -> Iterator[list[Ticket]]:
+        """Room for `count` episodes of a task; what `_adopted` has not taken is given back at the block's end."""
+        if len(self._table) + self._opening + count > self._max_episodes:
             raise WireError("too_many_episodes", 429, f"this hub holds at most {self._max_episodes} live episodes")
-        self._opening += request.count
+        tickets = self._admission.admit(request_mb(task), count)
+        self._opening += count
         try:
-            observations = await self._open_all(made)
-            opened = [live.opened(shown) for live, shown in zip(made, observations, strict=True)]
-            answer = dumps(EpisodesCreated(group=made[0].episode.group, episodes=opened).model_dump())
-            answered = RequestRow(id=request.request_id, hash=hashed, answer=answer)
-            await self._log.append(*(_row(live) for live in made), answered)
-        except BaseException:
-            await asyncio.shield(asyncio.gather(*(live.episode.cancel() for live in made)))
-            raise
+            yield tickets
         finally:
-            self._opening -= request.count
-        self._table.adopt(made)
+            for ticket in tickets:
+                ticket.release()
+            self._opening -= count
+
+    async def _adopted(
+        self, made: Sequence[Episode], tickets: list[Ticket], lease_s: float, request: _Request
+    ) -> bytes:
+        """Log open episodes and the answer about them, and hand them to the table; else end them."""
+        lives = [
+            Live(episode=episode, lease_s=lease_s, expires=0.0, ticket=ticket)
+            for episode, ticket in zip(made, tickets, strict=True)
+        ]
+        try:
+            opened = [live.opened(live.episode.observation()) for live in lives]
+            answer = dumps(EpisodesCreated(group=made[0].group, episodes=opened).model_dump())
+            answered = RequestRow(id=request.id, hash=request.hash, answer=answer)
+            await self._log.append(*(_row(episode) for episode in made), answered)
+        except BaseException:
+            await asyncio.shield(_cancel(made))
+            raise
+        self._table.adopt(lives)
+        tickets.clear()
         return answer
 
     async def _task(self, request: CreateEpisodes) -> Task:
@@ -109,40 +184,48 @@ class Opener:
             raise WireError("invalid", 422, f"split: task {task.key!r} is of split {task.split!r}")
         return task
 
-    def _make(self, request: CreateEpisodes, task: Task) -> list[Live]:
+    def _make(self, request: CreateEpisodes, task: Task) -> list[Episode]:
         """The episodes of a request, not open yet. Raises UserError for limits above the task's."""
         group = request.group or secrets.token_hex(8)
         return [
-            Live(
-                episode=Episode(
-                    task,
-                    self._workbench,
-                    id=f"ep-{secrets.token_hex(12)}",
-                    group=group,
-                    member=request.first_member + position,
-                    limits=request.limits,
-                ),
-                lease_s=request.lease_s,
-                expires=0.0,
+            Episode(
+                task,
+                self._workbench,
+                id=new_id(),
+                group=group,
+                member=request.first_member + position,
+                limits=request.limits,
             )
             for position in range(request.count)
         ]
 
-    async def _open_all(self, made: list[Live]) -> list[dict[str, object]]:
-        async def one(live: Live) -> dict[str, object]:
+    async def _open_all(self, made: Sequence[Episode]) -> None:
+        async def one(episode: Episode) -> None:
             async with self._gate:
-                return await live.episode.open()
+                await episode.open()
 
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(live)) for live in made]
-        except BaseExceptionGroup as several:
-            raise several.exceptions[0] from None
-        return [task.result() for task in tasks]
+                for episode in made:
+                    group.create_task(one(episode))
+        except BaseException as error:
+            await asyncio.shield(_cancel(made))
+            if isinstance(error, BaseExceptionGroup):
+                raise error.exceptions[0] from None
+            raise
 
 
-def _row(live: Live) -> EpisodeRow:
-    episode = live.episode
+async def _cancel(made: Sequence[Episode]) -> None:
+    await asyncio.gather(*(episode.cancel() for episode in made))
+
+
+def _past(recorded: bytes) -> Past:
+    """The past of an episode from the log. Raises ForkRefused."""
+    row = json.loads(recorded)
+    return Past.of(decode(Trajectory, row["trajectory"]), row.get("replay"))
+
+
+def _row(episode: Episode) -> EpisodeRow:
     return EpisodeRow(
         id=episode.id, task=episode.task.key, group=episode.group, member=episode.member, opened=time.time()
     )

@@ -49,7 +49,7 @@ ROUTES = (
     Route("DELETE", "/v1/episodes/{episode}", "delete", "End an episode", wire.EpisodeState),
     Route("POST", "/v1/episodes/{episode}/step", "step", "Play one turn", wire.StepDone, "json"),
     Route("POST", "/v1/episodes/{episode}/lease", "lease", "Begin the lease anew", None, "json"),
-    Route("POST", "/v1/episodes/{episode}/fork", "fork", "Fork an episode (not built yet)", None, "json", 201),
+    Route("POST", "/v1/episodes/{episode}/fork", "fork", "Copy an episode", wire.EpisodesCreated, "json", 201),
     Route("GET", "/v1/episodes/{episode}/trajectory", "trajectory", "The record of a finished episode"),
     Route("GET", "/v1/episodes/{episode}/files/{path}", "file_get", "Read a file", octets=True),
     Route("PUT", "/v1/episodes/{episode}/files/{path}", "file_put", "Write a file", None, "octets"),

@@ -70,6 +70,7 @@ async def running(config: ServeConfig) -> AsyncIterator[str]:
         EpisodeLog(config.log),
         config.log.with_name(f"{config.log.name}.blobs"),
         max_episodes=config.max_episodes,
+        memory_mb=config.memory_mb,
         stop_s=config.stop_s,
     )
     async with dispatcher:

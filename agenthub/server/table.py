@@ -105,6 +105,8 @@ class EpisodeTable:
     def _played(self, live: Live, pending: Pending, done: StepDone) -> None:
         row = dict(done) | {"episode": live.episode.id}
         end = live.episode.trajectory
+        if end is not None:
+            live.release()
         ended = [] if end is None else [end_row(live, end, done.info.get("hash"))]
         if ended:
             row["info"] = {**done.info, "hash": ended[0].hash}
@@ -186,12 +188,33 @@ class EpisodeTable:
         if live.episode.id not in self._live:
             return await self.state(live.episode.id)
         end = await live.episode.cancel()
+        live.release()
         rows = live.pending.entries if live.pending else ()
         rows = [row for row in rows if isinstance(row, StepRow)]
         ended = end_row(live, end)
         await self._log.append(*rows, ended)
         self._forget(live, end)
         return ended.state
+
+    def get(self, id: str) -> Live | None:
+        """A live episode that is not being ended; None where there is none."""
+        live = self._live.get(id)
+        return None if live is None or live.ending is not None else live
+
+    async def ended(self, id: str) -> tuple[EpisodeRow, bytes]:
+        """The log's row and trajectory of an episode that has ended, or is about to.
+
+        Raises:
+            WireError: 404, 410 `episode_lost`.
+        """
+        live = self._live.get(id)
+        last = live and (live.ending or (live.pending and live.pending.job))
+        if last:
+            await last.join()
+        row, found = await self._row(id), await self._log.trajectory(id)
+        if found is None:
+            raise _lost(id)
+        return row, found
 
     async def using(self, id: str, use: Callable[[Episode], Awaitable[bytes]]) -> bytes:
         """Use an episode's sandboxes between its steps.
@@ -232,6 +255,7 @@ class EpisodeTable:
             _logger.warning("%d episodes could not be ended in order: %s", len(failed), failed[0])
 
     def _forget(self, live: Live, end: Trajectory) -> None:
+        live.release()
         self._live.pop(live.episode.id, None)
         self._metrics.count("episodes", outcome=end.outcome.value, stop=end.stop.value)
 

@@ -89,6 +89,8 @@ def test_the_blocking_face_plays_an_episode(tmp_path: Path) -> None:
             assert client.suites()[0]["splits"] == {"train": 5, "test": 1}
             (episode,) = client.create("fakes", seed=3, split="test")
             assert episode.info["task"] == "held"
+            (copy,) = episode.fork(1)
+            assert (copy.step(answer("42")).reward, copy.done) == (1.0, True)
             assert episode.step(answer("41")).reward == 0.0
             assert episode.trajectory().reward == 0.0
     finally:
@@ -137,3 +139,36 @@ async def test_files_and_blobs_travel_as_they_are(tmp_path: Path) -> None:
         await client.put_blob(name, b"blob")
         assert await client.get_blob(name) == b"blob"
         assert [row["id"] for row in await client.tasks("fakes", "test")] == ["held"]
+
+
+async def test_copies_of_an_episode_go_on_by_themselves(tmp_path: Path) -> None:
+    async with hub(tmp_path) as served, Hub(served.url) as client:
+        (parent,) = await client.create("forks", "live", lease_s=0.4)
+        await parent.step(call("a"))
+        first, second = await parent.fork(2)
+        assert (first.next_turn, first.info["fork_turn"], first.lease_s) == (1, 1, 0.4)
+        assert first.observation["observations"][0]["parts"][0]["text"] == "a#1"
+        await asyncio.sleep(1.0)  # their leases are renewed too
+        texts = [
+            (await it.step(call("b"))).observation["observations"][0]["parts"][0]["text"] for it in (first, parent)
+        ]
+        assert texts == ["b#2", "b#2"]
+        assert (await second.step(answer("42"))).reward == 1.0
+        (early,) = await second.fork(1, turn=1)
+        assert (early.next_turn, early.lease_s) == (1, 60)
+        with pytest.raises(WireError, match="has ended"):
+            await second.fork(1)
+        assert (await second.trajectory()).parent == parent.id
+        await asyncio.gather(*(it.close() for it in (parent, first, early)))
+
+
+async def test_a_hub_without_room_is_asked_again(tmp_path: Path) -> None:
+    async with hub(tmp_path, memory_mb=250) as served, Hub(served.url) as client:
+        first, second = await client.create("forks", "heavy", count=2)
+        waiting = asyncio.create_task(first.fork(1))
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+        await second.close()
+        assert len(await waiting) == 1
+        with pytest.raises(WireError, match="in all"):
+            await first.fork(3)

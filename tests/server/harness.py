@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ def winning() -> dict[str, Any]:
 
 
 def suites() -> dict[str, Suite]:
-    """A suite that works, with a task whose sandbox cannot be started."""
+    """A suite that works, with a task whose sandbox cannot be started; one whose tasks are copied each in its way."""
     broken = ToolUse(name="python", uses="fake", spec=SandboxSpec(image="broken"))
     tasks = (
         *(fake_task(id=f"t{i}") for i in range(3)),
@@ -52,7 +52,15 @@ def suites() -> dict[str, Suite]:
         splits=("train", "test"),
         x=frozen(),
     )
-    return {"fakes": suite}
+    kinds = {"live": "fake_copyable", "replay": "fake", "single": "fake_single"}
+    copied = tuple(
+        fake_task(id=id, suite="forks", tools=(ToolUse(name="python", uses=uses),), deterministic=False)
+        for id, uses in kinds.items()
+    )
+    large = ToolUse(name="python", uses="fake_copyable", spec=SandboxSpec(request_mb=100))
+    heavy = fake_task(id="heavy", suite="forks", tools=(large,))
+    tasks = (*copied, heavy, replace(heavy, id="careful", on_lost="restore"), replace(heavy, id="plain", tools=()))
+    return {"fakes": suite, "forks": replace(suite, name="forks", tasks=tasks, splits=("train",))}
 
 
 class FillableLog(EpisodeLog):
@@ -85,12 +93,14 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def hub(folder: Path, *, token: str | None = None, max_episodes: int = 64) -> AsyncIterator[RunningHub]:
-    """Serve inside the context; every box of its episodes is closed after it."""
+async def hub(
+    folder: Path, *, token: str | None = None, max_episodes: int = 64, memory_mb: int = 1000
+) -> AsyncIterator[RunningHub]:
+    """Serve inside the context; after it, every box of its episodes is closed and nothing is promised any more."""
     FakeFactory.made.clear()
     log = FillableLog(folder / "log.sqlite")
     async with Dispatcher(
-        Catalog(suites()), Workbench(), log, folder / "blobs", max_episodes=max_episodes
+        Catalog(suites()), Workbench(), log, folder / "blobs", max_episodes=max_episodes, memory_mb=memory_mb
     ) as dispatcher:
         runner = web.AppRunner(
             make_app(dispatcher, token=token, max_body=MAX_BODY), access_log=None, shutdown_timeout=0.1
@@ -103,3 +113,4 @@ async def hub(folder: Path, *, token: str | None = None, max_episodes: int = 64)
             dispatcher.stop()
             await runner.cleanup()
     assert all(box.closed for box in FakeFactory.made), "a box was left open"
+    assert dispatcher.admission.held_mb == 0, "memory is still promised"

@@ -200,11 +200,6 @@ async def test_tasks_come_in_pages_and_never_with_a_target(face: Face) -> None:
     assert "step" in (await face.call("capabilities"))[1]["operations"]
 
 
-async def test_fork_is_refused_by_name(face: Face) -> None:
-    status, body = await face.call("fork", episode="ep", request_id="r")
-    assert (status, code(body)) == (501, "not_built")
-
-
 @pytest.mark.parametrize(
     ("op", "params", "field"),
     [
