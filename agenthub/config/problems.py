@@ -44,6 +44,9 @@ def _problem(document: Document, model_cls: type[BaseModel], error: dict[str, An
         message = f"{name}.{_ctx(error, 'discriminator')} is missing"
     elif kind in ("value_error", "assertion_error"):
         message = f"{name}: {error['ctx']['error']}" if name else str(error["ctx"]["error"])
+    elif kind == "model_type":
+        keys = sorted({key for model in _models_at(model_cls, loc) for key in keys_of(model)})
+        message = f"{name or 'the file'} is {shown(error['input'])}; expected a mapping with keys {listed(keys)}"
     else:
         expected = re.sub(r"^Input should be ", "expected ", error["msg"])
         message = f"{name} is {shown(error['input'])}; {expected}"

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from agenthub.config import ConfigModel, apply_overrides, load_yaml, parse_document, parse_yaml
 from agenthub.errors import ConfigError
+from agenthub.suites.schema import SuiteFile
 
 
 class Limits(ConfigModel):
@@ -196,3 +197,11 @@ def test_an_unknown_key_is_named_with_its_line_whatever_its_value(key: str, valu
         assert str(told).startswith("f.yaml:2")
     else:
         raise AssertionError("an unknown key was taken")
+
+
+def test_a_list_where_a_mapping_belongs_is_told_with_the_keys() -> None:
+    text = "schema: agenthub.suite/1\nsuite: {name: s}\ntasks:\n- {id: a, prompt: {user: x}, solution: [a]}\n"
+    with pytest.raises(
+        ConfigError, match=r"f.yaml:4: tasks\[0\].solution is a list; expected a mapping with keys .*turns"
+    ):
+        parse_yaml(text, "f.yaml", SuiteFile)
