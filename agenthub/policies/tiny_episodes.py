@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import linecache
 import random
 import re
 import traceback
@@ -24,6 +23,7 @@ __all__ = ["Demonstration", "Habits", "clean", "demonstrations", "execute"]
 _OPERATORS = re.compile(r"\*\*|[-+*%]")
 _CONFUSED = {"**": "*", "+": "*", "*": "+", "-": "+", "%": "//"}
 _IDLE = ("Hm.", "Let me see.", "I am not sure.", "It is {n}.", "I think it is {n}.", "The answer is {n}.")
+_FILES = ("<turn>", "<cell>", "<string>", "turn.py", "<code>")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class Habits:
     """Code that fails or prints nothing."""
     roundabout: float = 0.6
     """Code that goes through a variable; the demonstrator is careless in it."""
-    wrong_roundabout: float = 0.7
+    wrong_roundabout: float = 0.66
     """A wrong operator in roundabout code."""
     wrong_direct: float = 0.08
     """A wrong operator in a single print."""
@@ -71,18 +71,16 @@ def clean(seed: int, count: int) -> Iterator[Demonstration]:
 
 
 def execute(code: str, rng: random.Random) -> Observation:
-    """Run the demonstrator's own code here, and show it as the Python sandbox does; of some errors the last line."""
+    """Run the demonstrator's own code here, and show it as a sandbox may: the whole traceback or its last line."""
     output = io.StringIO()
-    file = f"<turn {rng.randrange(4)}>"
-    linecache.cache[file] = (len(code), None, code.splitlines(keepends=True), file)
+    file = rng.choice(_FILES)
     try:
         with contextlib.redirect_stdout(output):
             exec(compile(code, file, "exec"), {})
     except (ArithmeticError, AttributeError, LookupError, NameError, SyntaxError, TypeError, ValueError) as error:
-        report = traceback.TracebackException.from_exception(error, compact=True)
-        report.stack = traceback.StackSummary.from_list([frame for frame in report.stack if frame.filename == file])
-        lines = list(report.format())
-        text = "".join(lines) if rng.random() < 0.7 else lines[-1]
+        error.__traceback__ = error.__traceback__.tb_next if error.__traceback__ else None
+        lines = traceback.format_exception(error)
+        text = "".join(lines) if rng.random() < 0.3 else lines[-1]
         return Observation(call_id="0.0", parts=(Text(text=text, channel="error"),), failed=True)
     return Observation(call_id="0.0", parts=(Text(text=output.getvalue()),))
 

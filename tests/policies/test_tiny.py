@@ -52,7 +52,7 @@ async def _play(policy: EmbeddedPolicy, renderer: Renderer, asked: Sequence[Prob
 async def test_the_checkpoint_starts_below_what_training_reaches() -> None:
     policy = EmbeddedPolicy("tiny")
     renderer = make_renderer("plain", policy.tokenizer, "fence_strict")
-    won = await _play(policy, renderer, problems(99, 400, part="eval"), 1.0)
+    won = await _play(policy, renderer, problems(99, 200, part="eval"), 1.0)
     assert 0.24 <= sum(won) / len(won) < 0.42
     await policy.close()
 
