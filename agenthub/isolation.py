@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-__all__ = ["Box", "BoxEnd", "BoxSpec", "BoxUsage", "Isolation", "Layer", "LayerState", "Limits", "Mount"]
+__all__ = ["Box", "BoxEnd", "BoxSpec", "BoxUsage", "Isolation", "Layer", "LayerState", "Limits", "Mount", "Resting"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +136,17 @@ class Box(Protocol):
 
     async def ended(self) -> BoxEnd:
         """Wait for the box to end by itself or by `kill`."""
+
+
+@runtime_checkable
+class Resting(Protocol):
+    """A `Box` whose processes can be stopped between two turns."""
+
+    def rest(self) -> str:
+        """A turn has ended: stop what it left running, or end it. Returns one line of what was ended, or nothing."""
+
+    def wake(self) -> None:
+        """A turn begins: what `rest` stopped goes on. Does nothing where the box runs."""
 
 
 class LayerState(StrEnum):

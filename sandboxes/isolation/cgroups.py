@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 __all__ = ["Caps", "Group", "Hierarchy", "Parent", "find", "sweep"]
 
-_WANTED = ("memory", "pids", "cpu", "cpuacct")
+_WANTED = ("memory", "pids", "cpu", "cpuacct", "freezer")
 _PERIOD_US = 100_000
 _PREFIX = "agenthub."
 
@@ -40,7 +40,7 @@ class Hierarchy:
 
 
 def find() -> list[Hierarchy]:
-    """The hierarchies that hold memory, pids or cpu and can be written; empty where there is none."""
+    """The hierarchies that hold memory, pids, cpu or the freezer and can be written; empty where there is none."""
     own = _own_groups()
     found: list[Hierarchy] = []
     for fields, kind, options in _mounts():
@@ -189,6 +189,14 @@ class Group:
                 # costs up to a millisecond a write.
                 _write(folder, "tasks" if row.version == 1 else "cgroup.procs", "0")
 
+    def tasks(self) -> list[int]:
+        """A file of each hierarchy; a process that writes "0" there moves itself into the group. The caller closes them."""
+        files: list[int] = []
+        for row, parent in self._folders:
+            name = "tasks" if row.version == 1 else "cgroup.procs"
+            files.append(os.open(f"{self.name}/{name}", os.O_WRONLY | os.O_CLOEXEC, dir_fd=parent))
+        return files
+
     def usage(self) -> dict[str, float]:
         """cpu_s, peak_mb and oom (0 or 1), as far as they can be read."""
         used = {"cpu_s": 0.0, "peak_mb": 0.0, "oom": 0.0}
@@ -196,6 +204,13 @@ class Group:
             with contextlib.suppress(OSError, ValueError), _opened(self.name, parent) as folder:
                 used |= read_usage(row.version, row.controllers, folder)
         return used
+
+    def thaw(self) -> None:
+        """Let everything in the group run: under version 1, what is frozen cannot be killed."""
+        for row, parent in self._folders:
+            if "freezer" in row.controllers:
+                with contextlib.suppress(OSError), _opened(self.name, parent) as folder:
+                    _write(folder, "freezer.state", "THAWED")
 
     def remove(self) -> bool:
         """Remove the group; False where a hierarchy still holds a dying process and it must be tried again."""
@@ -316,6 +331,9 @@ def _remove_tree(path: str, patience_s: float = 2.0) -> None:
 
 
 def _kill_members(folder: str) -> None:
+    with contextlib.suppress(OSError), _opened(folder) as opened:
+        # There in the freezer's hierarchy alone.
+        _write(opened, "freezer.state", "THAWED")
     with contextlib.suppress(OSError), open(os.path.join(folder, "cgroup.procs"), encoding="ascii") as file:
         for line in file:
             with contextlib.suppress(OSError, ValueError):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import platform
@@ -123,6 +124,7 @@ class Jail:
             mold = self._molds.get(key)
             if mold is None or not mold.alive:
                 mold = self._molds[key] = await link.mold(spec.image, spec.mounts)
+                mold.on_close(functools.partial(self._condemn, mold))
             return mold
 
     async def _born(self, mold: MoldLink, spec: BoxSpec) -> JailBox:
@@ -146,6 +148,12 @@ class Jail:
         box = JailBox(name, ours, status, descriptors, spec.limits, groups, self._on_change)
         self._boxes[box] = mold
         return box
+
+    def _condemn(self, mold: MoldLink) -> None:
+        """A mold is gone, and its boxes with it: none of them may stay frozen, for then it could not end."""
+        for box, owner in list(self._boxes.items()):
+            if owner is mold and box.end is None:
+                box.condemn()
 
     def _on_change(self, box: JailBox) -> None:
         """A box ended or was discarded. One that our side lost tells that every box of its mold is lost as well."""

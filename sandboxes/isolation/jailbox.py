@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from agenthub.isolation import BoxEnd, BoxUsage, Limits
 from agenthub.sandboxes.isolation import cgroups, files
+from agenthub.sandboxes.isolation.rest import Rest
 
 __all__ = ["JailBox"]
 
@@ -36,6 +37,7 @@ class JailBox:
         self._control, self._status = control, status
         self._out, self._err, self._folder, self._init, self._worker = descriptors
         self._groups, self._changed = groups, changed
+        self._rest = Rest(groups, name, init=self._init, worker=self._worker)
         self._heard = b""
         self._discarded = False
         self._loop = asyncio.get_running_loop()
@@ -84,11 +86,20 @@ class JailBox:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._worker, signal.SIGINT)
 
+    def rest(self) -> str:
+        """As isolation.Resting says."""
+        return self._rest.begin() if not self._discarded else ""
+
+    def wake(self) -> None:
+        """As isolation.Resting says."""
+        self._rest.end()
+
     def discard(self) -> None:
         """Kill process 1, and with it everything in the box, and close all that leads into it."""
         if self._discarded:
             return
         self._discarded = True
+        self._rest.close()
         # Whoever listens on these descriptors stops before their numbers can mean something else.
         self._tell()
         with contextlib.suppress(ProcessLookupError):
@@ -101,6 +112,7 @@ class JailBox:
     def condemn(self) -> None:
         """Cut the socket of a box that is certain to end: whoever has it notices, and a pool does not give it out."""
         if not self._discarded:
+            self._rest.close()
             with contextlib.suppress(OSError):
                 self._control.shutdown(socket.SHUT_RDWR)
 
@@ -133,6 +145,8 @@ class JailBox:
         if not data:
             self._loop.remove_reader(self._status)
             os.close(self._status)
+            # The worker may be dying still: nobody is to take it for alive, and it must not be frozen meanwhile.
+            self.condemn()
             self._conclude()
         self._tell()
 

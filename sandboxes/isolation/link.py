@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,11 @@ class MoldLink:
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
         self._open = True
+        self._listeners: list[Callable[[], None]] = []
+
+    def on_close(self, listener: Callable[[], None]) -> None:
+        """Call `listener` once the mold is gone or this end is closed."""
+        self._listeners.append(listener)
 
     @property
     def alive(self) -> bool:
@@ -111,6 +116,8 @@ class MoldLink:
             with contextlib.suppress(RuntimeError):
                 asyncio.get_running_loop().remove_reader(self._channel.fileno())
             self._channel.close()
+            for listener in self._listeners:
+                listener()
 
 
 class Link:

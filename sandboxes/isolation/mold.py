@@ -120,6 +120,7 @@ class Mold:
         """Kill every box and finish it, within the patience."""
         deadline = time.monotonic() + patience_s
         for kept in self._kept.values():
+            kept.group.thaw()
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(kept.pidfd, signal.SIGKILL)
         while (self._kept or self._dying) and time.monotonic() < deadline:

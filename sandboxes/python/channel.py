@@ -12,7 +12,7 @@ import socket
 from typing import Any, Protocol
 
 from agenthub.errors import BoxLost, HostFault
-from agenthub.isolation import Box
+from agenthub.isolation import Box, Resting
 from agenthub.sandboxes.python.frames import FrameError, FrameParser, encode
 
 __all__ = ["Channel", "Overdue", "Sink"]
@@ -20,6 +20,7 @@ __all__ = ["Channel", "Overdue", "Sink"]
 _CHUNK = 1 << 16
 _CLOSED = "the program closed the sandbox's socket"
 _NEWS_S = 0.25
+_DROPPED_BYTES = 1 << 20
 _DROP_EVERY_S = 0.005
 """Pause between two reads of a stream that is over its budget: a flood costs the hub 13 MB/s at most."""
 
@@ -42,6 +43,7 @@ class Channel:
 
     def __init__(self, box: Box, *, max_frame_bytes: int, output_bytes: int) -> None:
         self._box = box
+        self._resting = box if isinstance(box, Resting) else None
         self._socket = socket.socket(fileno=os.dup(box.fileno()))
         self._socket.setblocking(False)
         self._loop = asyncio.get_running_loop()
@@ -57,18 +59,31 @@ class Channel:
         self._loop.add_reader(self._socket.fileno(), self._on_frame)
         box.on_end(self._on_end)
 
-    def begin(self, out: Sink, err: Sink) -> None:
-        """Start a turn whose output goes into the sinks."""
+    def begin(self, out: Sink, err: Sink) -> int:
+        """Start a turn whose output goes into the sinks. Returns the bytes dropped that came since the last.
+
+        What was stopped at the end of the last turn goes on.
+        """
+        dropped = 0
+        if self._lost is None and not self._closed:
+            dropped = sum(map(self._drop, self._box.streams()))
+            if self._resting is not None:
+                self._resting.wake()
         self._sinks = dict(zip(self._box.streams(), (out, err), strict=True))
         if self._lost is None:
             for descriptor in self._sinks:
                 self._resume(descriptor)
+        return dropped
 
-    def finish(self) -> None:
-        """End the turn: take what was written before the answer; what comes later waits for the next turn."""
+    def finish(self) -> str:
+        """End the turn: take what was written before the answer, and stop what goes on.
+
+        Returns one line of what was ended, or nothing.
+        """
         for descriptor in self._sinks:
             self._drain(descriptor)
         self._sinks = {}
+        return self._resting.rest() if self._resting is not None else ""
 
     async def ask(self, message: dict[str, Any], deadline: float) -> dict[str, Any]:
         """Send a message and wait for the next frame until `deadline` (loop seconds).
@@ -200,7 +215,7 @@ class Channel:
     def _on_output(self, descriptor: int) -> None:
         sink = self._sinks.get(descriptor)
         if sink is None:
-            # Written between turns: it stays in the pipe, whose size holds the writer back, until the next turn.
+            # Written between turns: it stays in the pipe, whose size holds the writer back, and is dropped later.
             self._pause(descriptor)
         elif not self._read(descriptor, sink):
             self._pause(descriptor)
@@ -216,6 +231,14 @@ class Channel:
         budget = sink.total + 2 * _CHUNK
         while sink.total < budget and self._read(descriptor, sink):
             continue
+
+    def _drop(self, descriptor: int) -> int:
+        """Drop what is in a stream, within a flood's budget; how much it was."""
+        dropped = 0
+        with contextlib.suppress(BlockingIOError):
+            while dropped < _DROPPED_BYTES and (data := os.read(descriptor, _CHUNK)):
+                dropped += len(data)
+        return dropped
 
     def _read(self, descriptor: int, sink: Sink) -> bool:
         """Read once; False where there is nothing more for now, or ever."""

@@ -6,6 +6,7 @@ hub believes no frame further than its own episode.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # signal.pthread_sigmask makes an enum of every number
 import _sitebuiltins
 import builtins
 import gc
@@ -24,6 +25,8 @@ from agenthub.sandboxes.python.grading import Grader, exit_status
 
 __all__ = ["main"]
 
+_HELD = frozenset(map(int, signal.valid_signals() - {signal.SIGINT}))
+
 
 class Guest:
     """One interpreter, from its first frame to its end."""
@@ -41,7 +44,10 @@ class Guest:
         """Answer until the hub closes the socket."""
         signal.signal(signal.SIGINT, self._on_interrupt)
         while True:
+            # Between turns no timer and no signal runs code; what came in is delivered as the next turn begins.
+            mask = _signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
             message = self._receive()
+            _signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             try:
                 reply = self._work(message)
             except KeyboardInterrupt:

@@ -47,7 +47,7 @@ class PythonSession:
         self._check_alive()
         self._turn += 1
         out, err = Capture(self._settings.shown_bytes), Capture(self._settings.shown_bytes)
-        self._channel.begin(out, err)
+        dropped = self._channel.begin(out, err)
         try:
             reply, interrupted = await self._exchange(code, timeout_s)
         except (BoxLost, HostFault) as error:
@@ -58,9 +58,10 @@ class PythonSession:
             self._ended = "a turn was cancelled"
             self.discard()
             raise
-        self._channel.finish()
+        note = f"{dropped} bytes that were written between turns are not shown\n" if dropped else ""
+        note += self._channel.finish()
         notice = f"interrupted after {timeout_s:g} s; the state of the session is kept\n" if interrupted else ""
-        return _observation(call.id, out.shown(), err.shown(), reply, notice)
+        return _observation(call.id, out.shown(), err.shown(), reply, notice, note)
 
     async def read_file(self, path: str, *, max_bytes: int = 1 << 20) -> bytes:
         """As Sandbox.read_file says."""
@@ -115,10 +116,17 @@ class PythonSession:
         return reply, interrupted
 
 
-def _observation(call_id: str, out: Shown, err: Shown, reply: dict[str, object], notice: str) -> Observation:
-    """Output, error output, value, error and notice, in this order; empty ones are left out."""
+def _observation(call_id: str, out: Shown, err: Shown, reply: dict[str, object], notice: str, note: str) -> Observation:
+    """Output, error output, value, error, notice of a failure and note, in this order; empty ones are left out."""
     value, error = _text(reply.get("value")), _text(reply.get("error"))
-    rows = ((out.text, "output"), (err.text, "error"), (value, "value"), (error, "error"), (notice, "notice"))
+    rows = (
+        (out.text, "output"),
+        (err.text, "error"),
+        (value, "value"),
+        (error, "error"),
+        (notice, "notice"),
+        (note, "notice"),
+    )
     parts = tuple(Text(text=_line(text), channel=channel) for text, channel in rows if text)
     return Observation(
         call_id=call_id,
