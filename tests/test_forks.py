@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from agenthub.codec import trajectory_hash
 from agenthub.episodes import Episode, Past, Workbench
@@ -17,6 +19,7 @@ from agenthub.sandbox import SandboxSpec
 from agenthub.suites.task import TaskLimits, ToolUse, TurnCheck
 from agenthub.wire import Action, CallIn, StepDone
 from tests.fakes import FakeFactory, FakeSandbox, fake_task
+from tests.sandboxes.boxes import need_jail
 
 COPYABLE = (ToolUse(name="python", uses="fake_copyable"),)
 STATELESS = (ToolUse(name="python", uses="fake_stateless"),)
@@ -330,3 +333,83 @@ async def test_without_the_tasks_asking_a_lost_box_is_the_end(bench: Workbench) 
     episode = await opened(bench, tools=COPYABLE)
     assert (await step(episode, "lost")).terminated
     assert len(boxes()) == 1
+
+
+async def test_many_copies_of_an_earlier_turn_are_replayed_once_where_that_can_be_copied(bench: Workbench) -> None:
+    parent = await opened(bench, tools=COPYABLE)
+    await say(parent, "a")
+    await say(parent, "b")
+    copies = await parent.fork(5, turn=1)
+    assert [await say(copy, "c") for copy in copies] == ["c#2"] * 5
+    # A live copy is made with the calls counted; only what was replayed has got them from calls.
+    assert len(boxes()) == 6
+
+
+ACTS = st.lists(st.tuples(st.integers(0, 9), st.sampled_from(["step", "fork", "early", "lost"]), st.integers(0, 9)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(acts=ACTS, tools=st.sampled_from([COPYABLE, fake_task().tools]))
+async def test_in_a_tree_of_copies_each_has_the_calls_of_its_own_path(
+    acts: list[tuple[int, str, int]], tools: tuple[ToolUse, ...]
+) -> None:
+    FakeFactory.made.clear()
+    bench = Workbench()
+    limits = TaskLimits(max_turns=100)
+    root = Episode(fake_task(tools=tools, limits=limits, on_lost="restore"), bench, id="e", group="g", member=0)
+    await root.open()
+    live: list[tuple[Episode, list[str]]] = [(root, [])]
+    for number, (which, act, turn) in enumerate(acts):
+        episode, path = live[which % len(live)]
+        if act == "step":
+            path.append(f"{number}#{sum(it != 'lost' for it in path) + 1}")
+            assert await say(episode, str(number)) == path[-1]
+        elif act == "lost" and path.count("lost") < 3:
+            assert not (await step(episode, "lost")).terminated
+            path.append("lost")
+        elif act in ("fork", "early"):
+            at = len(path) if act == "fork" else turn % (len(path) + 1)
+            live += [(copy, path[:at]) for copy in await episode.fork(2, turn=at)]
+    for episode, path in live:
+        texts = [turn.observations[0].parts[0] for turn in episode.played]
+        assert [getattr(part, "text", "") for part in texts if "#" in str(part)] == [it for it in path if it != "lost"]
+        await episode.cancel()
+    assert all(box.closed for box in boxes())
+
+
+@pytest.fixture
+async def jailed(bench: Workbench) -> Workbench:
+    need_jail()
+    return bench
+
+
+PYTHON = (ToolUse(name="python", uses="python"),)
+
+
+async def python(episode: Episode, code: str) -> str:
+    done = await step(episode, code)
+    return str(done.observation["text"])
+
+
+async def test_copies_of_a_python_session_have_its_variables_and_files(jailed: Workbench) -> None:
+    parent = await opened(jailed, tools=PYTHON)
+    await python(parent, "x = [1]\nopen('f', 'w').write('a')")
+    await parent.write_file("g", b"from outside")
+    copies = await parent.fork(3)
+    for number, copy in enumerate(copies):
+        assert f"[1, {number}]" in await python(copy, f"x.append({number}); x")
+        assert "a from outside" in await python(copy, "print(open('f').read(), open('g').read())")
+        await python(copy, f"open('f', 'w').write('{number}')")
+    assert "[1] a" in await python(parent, "print(x, open('f').read())")
+    (early,) = await copies[2].fork(1, turn=1)
+    assert "[1] a" in await python(early, "print(x, open('f').read())")
+    for episode in (parent, early, *copies):
+        await episode.cancel()
+
+
+async def test_a_python_session_goes_on_after_its_interpreter_was_killed(jailed: Workbench) -> None:
+    episode = await opened(jailed, tools=PYTHON, on_lost="restore")
+    await python(episode, "x = 41")
+    assert "The state before this turn was restored." in await python(episode, "x = 0\nimport os; os._exit(1)")
+    assert "42" in await python(episode, "x + 1")
+    await episode.cancel()

@@ -14,9 +14,10 @@ from agenthub.records import Call, Observation, Text
 from agenthub.sandbox import FileChange, Sandbox, SandboxFactory, SandboxSpec, ToolSpec, Tracked
 from agenthub.suites.task import Task, ToolUse
 
-__all__ = ["Boxes", "Shown", "distinct"]
+__all__ = ["Boxes", "Shown", "copyable", "distinct"]
 
-_WAYS = ("native", "stateless", "replay")
+_LIVE = ("native", "stateless")
+_WAYS = (*_LIVE, "replay")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +94,7 @@ class Boxes:
     @property
     def copyable(self) -> bool:
         """True where `fork` can be asked for copies of what is there."""
-        return all(slot.fork in ("native", "stateless") for slot in self._slots)
+        return all(slot.fork in _LIVE for slot in self._slots)
 
     @property
     def fork_way(self) -> str:
@@ -174,6 +175,12 @@ class Boxes:
         slots, self._slots = self._slots, []
         for slot in slots:
             await slot.sandbox.close()
+
+
+async def copyable(task: Task, workbench: Workbench) -> bool:
+    """True where the sandboxes of the task's episodes can be copied live. Raises as `Workbench.factory` does."""
+    factories = [await workbench.factory(use.uses) for use in task.tools]
+    return all(factory.capabilities().fork in _LIVE for factory in factories)
 
 
 def distinct(task: Task) -> list[SandboxSpec]:

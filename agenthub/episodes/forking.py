@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from agenthub.codec import observation_hash
-from agenthub.episodes.boxes import Boxes, Shown
+from agenthub.episodes.boxes import Boxes, Shown, copyable
 from agenthub.episodes.past import FileWrite, Past, Step
 from agenthub.episodes.workbench import Workbench
 from agenthub.errors import BoxLost, ForkRefused, HostFault, WireError
@@ -37,8 +38,19 @@ async def copies(task: Task, workbench: Workbench, past: Past, count: int, live:
     """
     if live is not None and live.copyable:
         return await _forked(live, count, past.limits)
-    if count == 1:
-        return [await replayed(task, workbench, past)]
+    if count == 1 or not await copyable(task, workbench):
+        return await _replays(task, workbench, past, count)
+    first = await replayed(task, workbench, past)
+    try:
+        with suppress(ForkRefused):
+            return [first, *await _forked(first, count - 1, past.limits)]
+        return [first, *await _replays(task, workbench, past, count - 1)]
+    except BaseException:
+        await asyncio.shield(first.close())
+        raise
+
+
+async def _replays(task: Task, workbench: Workbench, past: Past, count: int) -> list[Boxes]:
     room = asyncio.Semaphore(_AT_ONCE)
 
     async def one() -> Boxes:
