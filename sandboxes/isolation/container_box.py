@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +21,7 @@ from agenthub.sandboxes.isolation.container_usage import usage_of
 __all__ = ["ContainerBox"]
 
 _SIGNALLED = 128
+_NEWS_S = 0.1
 
 
 class ContainerBox:
@@ -35,6 +38,7 @@ class ContainerBox:
         self.id, self.limits = container, limits
         self._engine, self._stream, self._forget = engine, stream, forget
         self._discarded = False
+        self._since = int(time.time()) - 1
         self._usage = BoxUsage(cpu_s=0.0, peak_mb=0)
         self._listeners: list[Callable[[], None]] = []
         loop = asyncio.get_running_loop()
@@ -104,7 +108,9 @@ class ContainerBox:
             return
         self.usage()
         self._discarded = True
-        self._stream.close()
+        self._stream.stop()
+        if self._ended.done():
+            self._stream.close()
         self._removing = asyncio.get_running_loop().create_task(self._remove(), name=f"remove {self.id[:12]}")
 
     async def kill(self) -> BoxEnd:
@@ -120,21 +126,27 @@ class ContainerBox:
 
     async def _pump(self) -> None:
         await self._stream.pump()
+        if (told := self._stream.ended) is not None:
+            used = BoxUsage(cpu_s=told["cpu_s"], peak_mb=told["peak_mb"])
+            self._usage = max(self._usage, used, key=lambda usage: usage.cpu_s)
         end = await self._how()
         self._ended.set_result(end)
         for listener in self._listeners:
             listener()
         self._listeners.clear()
+        if self._discarded:
+            # Not before the listeners: they may still be reading from the descriptors, whose numbers would be reused.
+            self._stream.close()
 
     async def _how(self) -> BoxEnd:
-        told = self._stream.code
+        told = self._stream.ended["code"] if self._stream.ended is not None else None
         if self._discarded:
             return BoxEnd(code=told, oom=False, reason="killed")
         try:
             state = (await self._engine.call(self._engine.api.inspect_container, self.id))["State"]
         except NotFound:
-            fault = not self._discarded
-            return BoxEnd(code=told, oom=False, reason="the container was removed", host_fault=fault)
+            # By us while we asked, or by somebody else.
+            return BoxEnd(code=told, oom=False, reason="the container was removed", host_fault=not self._discarded)
         except (APIError, HostFault) as error:
             return BoxEnd(code=told, oom=False, reason=str(error), host_fault=told is None)
         if told is None and state["Status"] in ("running", "created"):
@@ -143,18 +155,29 @@ class ContainerBox:
         if told is None and code > _SIGNALLED:
             code = _SIGNALLED - code
         # The engine remembers any process that the limit killed; only the program's own end is the box's.
-        if state["OOMKilled"] and code == -signal.SIGKILL:
+        if code == -signal.SIGKILL and (state["OOMKilled"] or await self._oom_event()):
             return BoxEnd(code=code, oom=True, reason=f"out of memory: the box may use {self.limits.memory_mb} MiB")
-        how = f"ended by signal {-code}" if code < 0 else f"exited with status {code}"
+        how = f"ended by signal {signal.Signals(-code).name}" if code < 0 else f"exited with status {code}"
         note = self._stream.note.decode(errors="backslashreplace").strip().splitlines()
         return BoxEnd(code=code, oom=False, reason=f"{how} ({note[-1]})" if note else how)
 
-    async def _remove(self) -> None:
+    async def _oom_event(self) -> bool:
+        """True where the engine noted the limit's kill; the news may come after that of the end."""
+        await asyncio.sleep(_NEWS_S)
+        filters = {"container": self.id, "event": "oom"}
+        until = int(time.time()) + 1
         try:
-            await self._engine.call(self._engine.api.remove_container, self.id, force=True, v=True)
+            return await self._engine.call(_any_event, self._engine, self._since, until, filters)
         except (APIError, HostFault):
-            # Gone already, or the engine is; either way there is nothing left to free from here.
-            self._pumping.cancel()
-            if not self._ended.done():
-                self._ended.set_result(BoxEnd(code=None, oom=False, reason="killed"))
+            return False
+
+    async def _remove(self) -> None:
+        # Where it is gone already, or the engine is, there is nothing left to free from here.
+        with contextlib.suppress(APIError, HostFault):
+            await self._engine.call(self._engine.api.remove_container, self.id, force=True, v=True)
+        self._stream.cut()
         self._forget(self)
+
+
+def _any_event(engine: Engine, since: int, until: int, filters: dict[str, str]) -> bool:
+    return any(True for _ in engine.api.events(since=since, until=until, filters=filters, decode=True))

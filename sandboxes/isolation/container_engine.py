@@ -106,6 +106,8 @@ class Engine:
             return await loop.run_in_executor(self._threads, partial(method, *args, **named))
         except APIError:
             raise
+        except RuntimeError as error:
+            raise HostFault("the connection to the engine is closed") from error
         except (DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             raise HostFault(f"the engine at {self.url} is gone: {error}") from error
 

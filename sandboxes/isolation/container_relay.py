@@ -4,7 +4,7 @@ Sent as text to `python3 -I -c`, so an image needs none of our files. Frames go 
 output: a channel byte, a length of 4 bytes, the data.
 
     from the hub: ORDER first ({"argv"} or {"modules", "resident"}), CONTROL bytes, FILE requests, INTERRUPT
-    to the hub:   CONTROL bytes, OUT and ERR bytes, FILE replies, ENDED {"code"} as the last one
+    to the hub:   CONTROL bytes, OUT and ERR bytes, FILE replies, ENDED {"code", "cpu_s", "peak_mb"} last
 
 It reaps orphans and ends as the program ends: the kernel then kills everything else in the container. It ends as well
 when its input does, so no box outlives its hub. Standard library only, no threads.
@@ -19,6 +19,7 @@ import importlib.abc
 import importlib.machinery
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -289,7 +290,9 @@ class Relay:
             if ended is not None:
                 self.drain()
                 code = os.waitstatus_to_exitcode(ended)
-                self.tell(ENDED, json.dumps({"code": code}).encode())
+                used = resource.getrusage(resource.RUSAGE_CHILDREN)
+                facts = {"code": code, "cpu_s": used.ru_utime + used.ru_stime, "peak_mb": used.ru_maxrss >> 10}
+                self.tell(ENDED, json.dumps(facts).encode())
                 os.set_blocking(1, True)
                 self.flush()
                 return code

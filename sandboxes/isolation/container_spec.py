@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import ast
+import functools
 import os
 import platform
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,12 @@ from agenthub.isolation import BoxSpec
 from agenthub.sandboxes.isolation import container_relay
 from agenthub.sandboxes.isolation.images import IMAGES
 
-__all__ = ["OWNER", "USER", "WORKSPACE", "Overhead", "create_args", "order", "orphaned", "owner", "reference"]
+__all__ = ["OWNER", "USER", "WORKSPACE", "Overhead", "create_args", "order", "orphaned", "owner", "reference", "short"]
 
 OWNER = "agenthub.owner"
 USER = 1000
 WORKSPACE = "/workspace"
+_IMPORTS = re.compile(r"^from (agenthub\.[\w.]+) import (?:\(([^)]*)\)|([^(\n]+))", re.MULTILINE)
 _PLAIN = ("/bin/sh", "-c", "until cat >/dev/null 2>&1; do :; done")
 """Process 1 of a task's own image: reaps orphans, survives a kill of everything, ends with the hub's stream."""
 
@@ -29,6 +31,12 @@ def reference(image: str) -> str:
     """The engine's name of an image: short names are ours."""
     full = image if "/" in image or ":" in image else f"agenthub/{image}"
     return full if ":" in full.rpartition("/")[2] else f"{full}:latest"
+
+
+def short(reference: str) -> str:
+    """The name that `reference` makes a reference of."""
+    ours = reference.removeprefix("agenthub/")
+    return ours.removesuffix(":latest") if ours != reference else reference
 
 
 def owner() -> dict[str, str]:
@@ -95,12 +103,15 @@ def create_args(
             {"Name": "core", "Soft": 0, "Hard": 0},
         ],
         log_config={"Type": "none", "Config": {}},
-        binds=[f"{row.source}:{row.target}:{'rw' if row.writable else 'ro'}" for row in spec.mounts],
+        # As mounts and not as binds: a source that is not there is an error, and no new folder of the host.
+        mounts=[
+            {"Type": "bind", "Source": row.source, "Target": row.target, "ReadOnly": not row.writable}
+            for row in spec.mounts
+        ],
     )
-    relay = Path(container_relay.__file__).read_text(encoding="utf-8")
     return {
         "image": reference(spec.image),
-        "entrypoint": list(_PLAIN) if plain else ["python3", "-I", "-c", relay],
+        "entrypoint": list(_PLAIN) if plain else ["python3", "-I", "-c", _relay()],
         "command": [],
         "user": f"{USER}:{USER}",
         "working_dir": workspace,
@@ -112,6 +123,7 @@ def create_args(
     }
 
 
+@functools.cache
 def _modules(name: str) -> Mapping[str, str]:
     """Source of a resident module and of what it imports of ours, by name."""
     found: dict[str, str] = {}
@@ -122,10 +134,15 @@ def _modules(name: str) -> Mapping[str, str]:
         if module in found or not path.is_file():
             continue
         found[module] = path.read_text(encoding="utf-8")
-        for node in ast.walk(ast.parse(found[module])):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("agenthub."):
-                waiting += [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for package, several, one in _IMPORTS.findall(found[module]):
+            names = (several or one).split(",")
+            waiting += [package, *(f"{package}.{name.split()[0]}" for name in names if name.strip())]
     return found
+
+
+@functools.cache
+def _relay() -> str:
+    return Path(container_relay.__file__).read_text(encoding="utf-8")
 
 
 def _boot() -> str:

@@ -41,14 +41,26 @@ class BoxStream:
         self._asked: deque[asyncio.Future[dict[str, Any]]] = deque()
         self._heard = bytearray()
         self._over = False
+        self._stopped = False
         self.note = b""
         """The last of what process 1 itself printed: why it could not start."""
-        self.code: int | None = None
-        """How the program ended, as process 1 told it."""
+        self.ended: dict[str, Any] | None = None
+        """How the program ended and what it used, as process 1 told it: code, cpu_s, peak_mb."""
 
     async def send(self, channel: int, data: bytes) -> None:
         """Send one frame; nothing happens where the box has ended."""
         await self._stream.send(bytes([channel]) + len(data).to_bytes(4, "big") + data)
+
+    def stop(self) -> None:
+        """Hand nothing more to the hub: its descriptors end, and what waits for it to read does not wait on."""
+        self._stopped = True
+        for writer in self._writers.values():
+            if not writer.is_closing():
+                writer.transport.abort()
+
+    def cut(self) -> None:
+        """Let go of the engine's end, which ends `pump` where the engine has not."""
+        self._stream.writer.transport.abort()
 
     def close(self) -> None:
         """Close the hub's descriptors."""
@@ -112,11 +124,11 @@ class BoxStream:
         while len(heard) >= 5 and len(heard) >= 5 + (size := int.from_bytes(heard[1:5], "big")):
             channel, data = heard[0], bytes(heard[5 : 5 + size])
             del heard[: 5 + size]
-            if channel in self._writers:
+            if channel in self._writers and not self._stopped:
                 with contextlib.suppress(OSError):
                     await self._pass_on(channel, data)
             elif channel == relay.ENDED:
-                self.code = json.loads(data)["code"]
+                self.ended = json.loads(data)
             elif channel == relay.FILE and self._asked:
                 answer = self._asked.popleft()
                 if not answer.done():

@@ -147,6 +147,7 @@ class Docker:
     async def _spawn(self, spec: BoxSpec, *, plain: bool, workspace: str) -> ContainerBox:
         if spec.network != "none":
             raise UserError(f"{self.name} has no network {spec.network!r}; expected 'none'")
+        self._check(spec.limits)
         await self.image(spec.image)
         order = None if plain else container_spec.order(spec)
         engine = self._open_engine()
@@ -161,6 +162,13 @@ class Docker:
                 # The engine may be in the middle of it; what it makes must not stay.
                 making.add_done_callback(_discard_result)
                 raise
+
+    def _check(self, limits: Limits) -> None:
+        """Refuse what the engine's machine does not have, by name. Raises UserError."""
+        there = {"memory_mb": self._facts["MemTotal"] >> 20, "cpus": self._facts["NCPU"]}
+        for name, most in there.items():
+            if getattr(limits, name) > most:
+                raise UserError(f"limits.{name} is {getattr(limits, name)}; the engine's machine can give {most}")
 
     async def _make(self, args: dict[str, Any], order: dict[str, Any] | None, limits: Limits) -> ContainerBox:
         engine = self._open_engine()
@@ -196,11 +204,11 @@ class Docker:
     async def _no_image(self, reference: str) -> str:
         engine = self._open_engine()
         rows = await engine.call(engine.api.images)
-        known = sorted(tag for row in rows for tag in row["RepoTags"] or ())
+        known = sorted(container_spec.short(tag) for row in rows for tag in row["RepoTags"] or ())
         how = "`agenthub images build --engine SUITE` makes the images of a suite's languages"
         if reference == container_spec.reference("python"):
             how = "`docker build -t agenthub/python -f docker/python.Dockerfile docker` makes it"
-        return f"the engine has no image {reference!r}{nearest(reference, known)}; {how}"
+        return f"the engine has no image {reference!r}{nearest(container_spec.short(reference), known)}; {how}"
 
     async def _reap(self) -> None:
         engine = self._open_engine()

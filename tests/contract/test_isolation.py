@@ -108,7 +108,8 @@ def folder(tmp_path: Path) -> Path:
 async def test_a_mount_is_shown_read_only(isolation: Isolation, folder: Path) -> None:
     code = "print(open('/data/a').read())\ntry: open('/data/b', 'w')\nexcept OSError as error: print(error.errno)"
     box = await isolation.spawn(program(code, mounts=(Mount(source=str(folder), target="/data"),)))
-    assert await output(box) == "from outside\n30\n"
+    # EROFS, or EACCES where the kernel asks for rights first.
+    assert await output(box) in ("from outside\n30\n", "from outside\n13\n")
 
 
 async def test_files_go_in_and_come_out(isolation: Isolation) -> None:

@@ -15,7 +15,7 @@ import pytest
 from agenthub.errors import UserError
 from agenthub.isolation import BoxSpec, LayerState, Limits
 from agenthub.sandboxes.isolation.container_exec import Window
-from agenthub.sandboxes.isolation.container_spec import OWNER, orphaned, owner, reference
+from agenthub.sandboxes.isolation.container_spec import OWNER, orphaned, owner, reference, short
 from tests.docker.conftest import ROOT
 
 pytestmark = pytest.mark.docker
@@ -134,9 +134,7 @@ async def test_an_interrupt_reaches_the_program(isolation: Any) -> None:
 
 
 async def test_a_name_that_is_not_there_comes_with_the_nearest_and_with_what_builds_it(isolation: Any) -> None:
-    with pytest.raises(
-        UserError, match=r"'agenthub/pyton:latest'; did you mean 'agenthub/python:latest'.*images build"
-    ):
+    with pytest.raises(UserError, match=r"'agenthub/pyton:latest'; did you mean 'python'.*images build"):
         await isolation.spawn(BoxSpec(image="pyton"))
     with pytest.raises(UserError, match="no network 'host'"):
         await isolation.spawn(BoxSpec(image="python", network="host"))
@@ -282,6 +280,8 @@ def test_short_image_names_are_ours() -> None:
     assert reference("a/b") == "a/b:latest"
     assert reference("debian:12") == "debian:12"
     assert reference("host:5000/a/b") == "host:5000/a/b:latest"
+    for name in ("python", "a/b:latest", "debian:12", "languages:x"):
+        assert reference(short(reference(name))) == reference(name)
 
 
 def test_a_window_keeps_both_ends_and_counts_the_rest() -> None:
