@@ -131,6 +131,7 @@ class Opener:
                 async with nullcontext() if early else live.files:
                     if early or not live.episode.done:
                         made = await live.episode.fork(request.count, request.turn)
+                        live.renew()
                         return await self._adopted(made, tickets, live.lease_s, logged)
         row, recorded = await self._table.ended(request.episode)
         suite, _, id = row.task.partition("/")

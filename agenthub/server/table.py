@@ -187,7 +187,8 @@ class EpisodeTable:
             await asyncio.wait([pending.job.task] if pending.job.task else [])
         if live.episode.id not in self._live:
             return await self.state(live.episode.id)
-        end = await live.episode.cancel()
+        async with live.files:
+            end = await live.episode.cancel()
         live.release()
         rows = live.pending.entries if live.pending else ()
         rows = [row for row in rows if isinstance(row, StepRow)]
@@ -237,7 +238,7 @@ class EpisodeTable:
         return await self._owner.start(alone()).join()
 
     async def reap(self) -> None:
-        """End episodes whose lease has run out, until cancelled; one in the middle of a step is left to finish it."""
+        """End episodes whose lease has run out, until cancelled; one whose sandboxes are in use is left to finish."""
         while True:
             await asyncio.sleep(_REAP_EVERY_S)
             now = asyncio.get_running_loop().time()
@@ -268,7 +269,7 @@ class EpisodeTable:
 
 def _busy(live: Live) -> bool:
     stepping = live.pending is not None and live.pending.job is not None and not live.pending.job.failed
-    return stepping or (live.ending is not None and not live.ending.failed)
+    return stepping or live.files.locked() or (live.ending is not None and not live.ending.failed)
 
 
 def _done(id: str) -> WireError:

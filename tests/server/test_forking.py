@@ -208,3 +208,22 @@ async def test_copies_have_leases_of_their_own(served: RunningHub) -> None:
         await until(lambda: len(served.dispatcher.table) == 1)
         assert (await face.call("state", episode=copy["id"]))[1]["stop"] == "cancelled"
         assert (await face.call("state", episode=parent))[1]["done"] is False
+
+
+async def test_an_episode_that_is_ended_while_it_is_copied_ends_after_it(served: RunningHub) -> None:
+    async with Routes(served.url) as face:
+        parent = await one(face, "replay")
+        await say(face, parent, 0, "slow 0.3")
+        copying = asyncio.create_task(forked(face, parent))
+        await asyncio.sleep(0.1)
+        status, state = await face.call("delete", episode=parent)
+        assert (status, state["stop"]) == (200, "cancelled")
+        assert await say(face, (await copying)[0]["id"], 1, "b") == "b#2"
+
+
+async def test_a_lease_does_not_run_out_while_the_episode_is_copied(served: RunningHub) -> None:
+    async with Routes(served.url) as face:
+        parent = await one(face, "replay", lease_s=0.4)
+        await say(face, parent, 0, "slow 1.2")
+        await forked(face, parent)
+        assert await say(face, parent, 1, "b") == "b#2"
