@@ -134,14 +134,15 @@ tasks:
 
 
 def test_memory_is_set_aside_and_a_lost_box_restored_where_a_task_says_so(tmp_path: Path) -> None:
-    sandbox = "  tools: [{uses: python}]\n  sandbox: {resources: {request: 64M, memory: 1G}, state: {on_lost: restore}}\n"
-    task = load(tmp_path, HEAD + TASK + sandbox).tasks[0]
+    tools = "  tools: [{uses: python}]\n"
+    sandbox = "  sandbox: {resources: {request: 64M, memory: 1G}, state: {on_lost: restore}}\n"
+    task = load(tmp_path, HEAD + TASK + tools + sandbox).tasks[0]
     assert (task.tools[0].spec.request_mb, task.on_lost, task.max_restores) == (64, "restore", 3)
     assert task.tools[0].spec.isolation == ""
-    plain = load(tmp_path, HEAD + TASK + "  tools: [{uses: python}]\n").tasks[0]
+    plain = load(tmp_path, HEAD + TASK + tools).tasks[0]
     assert (plain.tools[0].spec.request_mb, plain.on_lost) == (16, "end")
-    text = HEAD + TASK + "  tools: [{uses: python}]\n  sandbox: {resources: {request: 64M, memory: 32M}}\n"
-    assert "resources.request 64M is above memory 32M" in error(tmp_path, text)
+    low = "  sandbox: {resources: {request: 64M, memory: 32M}}\n"
+    assert "resources.request 64M is above memory 32M" in error(tmp_path, HEAD + TASK + tools + low)
 
 
 def test_a_short_episode_has_short_turns(tmp_path: Path) -> None:
