@@ -40,7 +40,7 @@ class SandboxSpec:
     isolation: str = ""
     """Registry name; empty is the hub's own."""
     limits: Limits = field(default_factory=Limits)
-    request_mb: int = 16
+    request_mb: int = 8
     """MiB that are set aside for the box when its episode is admitted; it may use more, up to its limit."""
     files: Mapping[str, bytes] = field(default_factory=frozen)
     """Files put into the workspace before the first turn, by relative path."""
