@@ -1,85 +1,97 @@
-"""Every attack has its required outcome and leaves nothing behind: no process, no mount, no group."""
+"""Every attack has its required outcome and leaves nothing behind: no process, mount, control group or file."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
-from collections.abc import AsyncIterator, Iterable, Iterator
-from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agenthub.errors import BoxLost
 from agenthub.sandbox import Sandbox
 from agenthub.sandboxes.python.sandbox import PythonSandbox
-from tests.sandboxes.boxes import groups_of, python_factory, run, shown, small
-from tests.security.attacks import ATTACKS, Attack
+from tests.sandboxes.boxes import run, shown, small
+from tests.security.host import Host
+from tests.security.payloads import ATTACKS, Attack
+from tests.security.payloads.attack import CANARIES
 
-_PATIENCE_S = 10.0
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-
-@pytest.fixture(params=["jail"])
-async def factory(request: pytest.FixtureRequest) -> AsyncIterator[PythonSandbox]:
-    async with python_factory(request.param) as made:
-        yield made
-
-
-@pytest.fixture(autouse=True)
-def host_to_attack() -> Iterator[None]:
-    """A secret in our environment and a listener in our namespace, for the attacks to find."""
-    os.environ["AGENTHUB_TEST_SECRET"] = "SECRET"
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind("\0agenthub-test-abstract")
-        listener.listen()
-        yield
-    del os.environ["AGENTHUB_TEST_SECRET"]
+_ANSWER_S = 1.0
+"""A bystander is answered within this, whatever a neighbour has done."""
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=[attack.name for attack in ATTACKS])
-async def test_attack(factory: PythonSandbox, attack: Attack) -> None:
-    bystander = await factory.start(small())
+async def test_attack(factory: PythonSandbox, host: Host, listener: int, attack: Attack) -> None:
+    bystander, victim = await asyncio.gather(factory.start(small()), factory.start(small(grace_s=0.3)))
     await run(bystander, "kept = 41")
-    mounts = _mounts()
-    victim = await factory.start(small(grace_s=0.3))
-    outcome, text = await _play(victim, attack)
-    assert outcome in attack.outcome, text
-    if outcome == "observed":
-        assert attack.shows in text
-    assert not any(word in text for word in ("REACHED", "SEEN", "OPENED", "WROTE", "GOT IT", "MADE", "SENT"))
-    async with asyncio.timeout(_PATIENCE_S):
-        assert await shown(bystander, "kept + 1") == "42\n"
-    await victim.close()
-    await bystander.close()
-    after = await factory.start(small())
-    assert await shown(after, "6 * 7") == "42\n"
-    await after.close()
-    assert _mounts() == mounts
-
-
-async def _play(victim: Sandbox, attack: Attack) -> tuple[str, str]:
-    """The outcome of one attack; HostFault is none of them and fails the test."""
+    standing = host.standing()
     try:
-        seen = await run(victim, attack.code, attack.timeout_s)
+        outcome, text = await _play(victim, attack, listener)
+        await _is_answered(bystander)
+        assert outcome in attack.outcome, text
+        assert not any(word in text for word in CANARIES), text
+        if outcome == "observed":
+            assert attack.shows in text
+            if factory._name == "jail":
+                assert attack.jail in text
+        if attack.after is not None:
+            fresh = await factory.start(small())
+            await attack.after(victim, fresh)
+            await fresh.close()
+    finally:
+        await victim.close()
+        await bystander.close()
+    for box in (victim, bystander):
+        assert not (await _box(box).kill()).host_fault
+    assert host.left_of([_box(victim), _box(bystander)]) == []
+    assert host.files() == []
+    assert host.standing() == standing
+
+
+async def _play(victim: Sandbox, attack: Attack, port: int) -> tuple[str, str]:
+    """The outcome of one attack; HostFault is none of them and fails the test."""
+    if attack.before is not None:
+        await attack.before(victim)
+    try:
+        async with asyncio.TaskGroup() as group:
+            if attack.during is not None:
+                group.create_task(attack.during(victim))
+            turn = group.create_task(_turn(victim, attack.code.replace("{port}", str(port)), attack.timeout_s))
     except BoxLost as error:
         return "lost", str(error)
-    return "observed", seen.text
+    return turn.result()
 
 
-def _mounts() -> str:
-    return Path("/proc/self/mountinfo").read_text()
+async def _turn(victim: Sandbox, code: str, timeout_s: float) -> tuple[str, str]:
+    try:
+        return "observed", (await run(victim, code, timeout_s)).text
+    except BoxLost as error:
+        return "lost", str(error)
 
 
-async def test_nothing_is_left_of_many_attacked_boxes(factory: PythonSandbox) -> None:
-    bombs = [attack for attack in ATTACKS if attack.name[:2] in ("01", "03", "19", "23", "29", "42")]
+async def _is_answered(bystander: Sandbox) -> None:
+    async with asyncio.timeout(_ANSWER_S):
+        assert await shown(bystander, "kept + 1") == "42\n"
+
+
+def _box(sandbox: Sandbox) -> Any:
+    return sandbox._box  # type: ignore[attr-defined]
+
+
+async def test_many_attacks_at_once_leave_a_bystander_alone(factory: PythonSandbox, host: Host) -> None:
+    names = ("01_", "02_", "03_", "14_", "19_", "23_", "29_", "42_")
+    bombs = [attack for attack in ATTACKS if attack.name.startswith(names)]
+    standing = host.standing()
+    bystander = await factory.start(small())
     victims = [await factory.start(small(grace_s=0.3)) for _ in bombs]
-    await asyncio.gather(*(_play(victim, bomb) for victim, bomb in zip(victims, bombs, strict=True)))
-    groups = groups_of(factory)
-    for victim in victims:
-        await victim.close()
-    await factory.close()
-    assert _existing(groups.values()) == []
-
-
-def _existing(paths: Iterable[str]) -> list[str]:
-    return [path for path in paths if os.path.exists(path)]
+    await run(bystander, "kept = 41")
+    await asyncio.gather(*(_play(victim, bomb, 0) for victim, bomb in zip(victims, bombs, strict=True)))
+    await _is_answered(bystander)
+    boxes = [_box(sandbox) for sandbox in (bystander, *victims)]
+    for sandbox in (bystander, *victims):
+        await sandbox.close()
+    for box in boxes:
+        assert not (await box.kill()).host_fault
+    assert host.left_of(boxes) == []
+    assert host.standing() == standing

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from agenthub.records import Text
 from agenthub.sandbox import Sandbox
 from agenthub.sandboxes.isolation.rest import Rest
 from agenthub.sandboxes.python.sandbox import PythonSandbox
@@ -83,7 +84,8 @@ def cpu_s(box: Sandbox) -> float:
 
 async def settled_count(box: Sandbox, code: str) -> int:
     """A number that code of an earlier turn goes on counting, without what it prints."""
-    return int((await shown(box, code)).replace("STRAY", "").strip() or 0)
+    parts = (await run(box, code)).parts
+    return int(next(part.text for part in parts if isinstance(part, Text) and part.channel == "value"))
 
 
 @pytest.mark.parametrize(("code", "count"), [(THREAD, "count[0]"), (TIMER, "count[0]")], ids=["thread", "timer"])

@@ -1,0 +1,51 @@
+"""One attack: a turn of an episode, what it must end with, and what the hub finds when it looks afterwards.
+
+An outcome is `observed` (the turn ended with an observation) or `lost` (the box ended, by the model's doing); never a
+fault of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from agenthub.sandbox import Sandbox
+
+__all__ = ["CANARIES", "EITHER", "SYSCALL", "Attack", "attack"]
+
+EITHER = ("observed", "lost")
+CANARIES = ("REACHED", "SEEN", "OPENED", "WROTE", "GOT IT", "MADE", "SENT")
+"""Words that a payload prints where it got further than it may."""
+SYSCALL = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+def call(*args):
+    result = libc.syscall(*map(ctypes.c_long, args))
+    return result if result >= 0 else -ctypes.get_errno()
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attack:
+    """One named attack. `{port}` in the code is that of a listener on the host's loopback."""
+
+    name: str
+    code: str
+    shows: str
+    """Must stand in the observation of every isolation."""
+    outcome: tuple[str, ...] = ("observed",)
+    jail: str = ""
+    """Must stand in the observation in the jail, whose answers are known to the letter."""
+    timeout_s: float = 3.0
+    before: Callable[[Sandbox], Awaitable[None]] | None = None
+    """What the hub does before the turn."""
+    during: Callable[[Sandbox], Coroutine[Any, Any, None]] | None = None
+    """What the hub does while the turn runs."""
+    after: Callable[[Sandbox, Sandbox], Awaitable[None]] | None = None
+    """What the hub does after it, with the victim and a fresh sandbox beside it; raises where it finds harm."""
+
+
+def attack(name: str, code: str, shows: str = "", **fields: Any) -> Attack:
+    """An attack by its name, its code and what it must show."""
+    return Attack(name=name, code=code, shows=shows, **fields)
