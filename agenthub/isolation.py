@@ -6,12 +6,24 @@ nothing about namespaces, containers or engines.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
-__all__ = ["Box", "BoxEnd", "BoxSpec", "BoxUsage", "Isolation", "Layer", "LayerState", "Limits", "Mount", "Resting"]
+__all__ = [
+    "Box",
+    "BoxEnd",
+    "BoxSpec",
+    "BoxUsage",
+    "Copyable",
+    "Isolation",
+    "Layer",
+    "LayerState",
+    "Limits",
+    "Mount",
+    "Resting",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +159,19 @@ class Resting(Protocol):
 
     def wake(self) -> None:
         """A turn begins: what `rest` stopped goes on. Does nothing where the box runs."""
+
+
+@runtime_checkable
+class Copyable(Protocol):
+    """A `Box` of which live copies can be made while its resident program waits for the next order."""
+
+    async def copies(self, count: int) -> Sequence[Box]:
+        """`count` boxes with the memory, the files and the limits of this one; each waits for an order of its own.
+
+        Raises:
+            ForkRefused: a copy would not be sound; nothing has changed.
+            HostFault: our side failed; no copy is left behind.
+        """
 
 
 class LayerState(StrEnum):

@@ -127,9 +127,9 @@ def _enclose(birth: Birth) -> None:
     sys_.load_filter(birth.filter)
 
 
-def caps_of(limits: dict[str, Any]) -> Caps:
-    """Limits of a box's group: one process more than it is promised, because process 1 is ours."""
-    return Caps(memory_mb=limits["memory_mb"], pids=limits["pids"] + 1, cpus=limits["cpus"])
+def caps_of(limits: dict[str, Any], ours: int = 1) -> Caps:
+    """Limits of a box's group: more tasks than it is promised, because `ours` are not its program's."""
+    return Caps(memory_mb=limits["memory_mb"], pids=limits["pids"] + ours, cpus=limits["cpus"])
 
 
 def _own_user_namespace(table: int) -> None:

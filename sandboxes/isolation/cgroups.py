@@ -190,7 +190,7 @@ class Group:
                 _write(folder, "tasks" if row.version == 1 else "cgroup.procs", "0")
 
     def tasks(self) -> list[int]:
-        """A file of each hierarchy; a process that writes "0" there moves itself into the group. The caller closes them."""
+        """A file of each hierarchy, the caller's to close: a process that writes "0" there moves itself into the group."""
         files: list[int] = []
         for row, parent in self._folders:
             name = "tasks" if row.version == 1 else "cgroup.procs"

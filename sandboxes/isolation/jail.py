@@ -13,30 +13,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import functools
-import json
 import os
 import platform
 import resource
-import socket
 from dataclasses import asdict
 from typing import Any
 
-from agenthub.errors import HostFault, UnknownName, UserError
+from agenthub.errors import ForkRefused, HostFault, UnknownName, UserError
 from agenthub.isolation import BoxSpec, Layer, Limits, Mount
-from agenthub.sandboxes.isolation import probe
+from agenthub.sandboxes.isolation import native, probe
+from agenthub.sandboxes.isolation.expected import Expected, Hello
 from agenthub.sandboxes.isolation.images import IMAGES
 from agenthub.sandboxes.isolation.jailbox import JailBox
-from agenthub.sandboxes.isolation.link import Link, MoldLink, readable
+from agenthub.sandboxes.isolation.link import Link, MoldLink
 
 __all__ = ["Jail"]
 
-_HELLO_BYTES = 4096
 _SPAWN_S = 20.0
 _AT_ONCE = 16
 """Spawns in the making at any moment; more only take the processor from the boxes that are nearly ready."""
 _OPEN_FILES = 65_536
+_COPIES_AT_ONCE = 32
 
 _Key = tuple[str, tuple[Mount, ...]]
 
@@ -51,6 +49,8 @@ class Jail:
         self._starting = asyncio.Lock()
         self._at_once = asyncio.Semaphore(_AT_ONCE)
         self._closed = False
+        self._native: native.Native | None = None
+        self._no_native = "the jail is not open"
 
     async def open(self) -> None:
         """Start the supervisor. Raises as Isolation.open says."""
@@ -58,6 +58,10 @@ class Jail:
         if missing is not None:
             raise UserError(f"this machine cannot have the jail: {missing.name}: {missing.detail}")
         _allow_open_files()
+        try:
+            self._native = await asyncio.to_thread(native.built)
+        except native.NotBuilt as lacking:
+            self._no_native = str(lacking)
         await self._supervisor()
 
     async def spawn(self, spec: BoxSpec) -> JailBox:
@@ -84,6 +88,10 @@ class Jail:
     async def warm(self, image: str) -> None:
         """Start the mold of an image before the first box asks for it. Raises as `spawn` does."""
         await self._mold(BoxSpec(image=image))
+
+    async def no_fork(self, image: str) -> str:
+        """Why live boxes of an image cannot be copied here; empty where they can. Raises as `spawn` does."""
+        return (await self._mold(BoxSpec(image=image))).no_fork
 
     def layers(self) -> tuple[Layer, ...]:
         """What holds a box in on this machine."""
@@ -123,29 +131,59 @@ class Jail:
         async with self._starting:
             mold = self._molds.get(key)
             if mold is None or not mold.alive:
-                mold = self._molds[key] = await link.mold(spec.image, spec.mounts)
+                mold = self._molds[key] = await link.mold(spec.image, spec.mounts, self._native, self._no_native)
                 mold.on_close(functools.partial(self._condemn, mold))
             return mold
 
     async def _born(self, mold: MoldLink, spec: BoxSpec) -> JailBox:
-        ours, theirs = socket.socketpair()
-        status, status_inside = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        ours.setblocking(False)
+        message = {"argv": spec.argv, "env": dict(spec.env), "limits": asdict(spec.limits)}
+        return (await self._made(mold, message, spec.limits, 1))[0]
+
+    async def _copies(self, box: JailBox, count: int) -> list[JailBox]:
+        """As JailBox.copies says."""
+        mold = self._boxes.get(box)
+        if mold is None or not mold.alive:
+            raise HostFault("the mold of the box is gone")
+        if mold.no_fork:
+            raise ForkRefused(mold.no_fork)
+        made: list[JailBox] = []
         try:
-            with theirs:
-                message = {"argv": spec.argv, "env": dict(spec.env), "limits": asdict(spec.limits)}
-                try:
-                    await mold.spawn(message, [theirs.fileno(), status_inside])
-                finally:
-                    os.close(status_inside)
-            await readable(ours.fileno())
-            name, descriptors = _hello(ours, status)
-        except BaseException:
-            ours.close()
-            os.close(status)
+            async with asyncio.timeout(_SPAWN_S) as limit:
+                while len(made) < count:
+                    more = min(count - len(made), _COPIES_AT_ONCE)
+                    made += await self._made(mold, {"copy": box.id}, box.limits, more)
+        except BaseException as error:
+            for it in made:
+                it.discard()
+            if isinstance(error, TimeoutError) and limit.expired():
+                raise HostFault(f"the copies were not ready after {_SPAWN_S:g} s") from error
             raise
+        return made
+
+    async def _made(self, mold: MoldLink, message: dict[str, Any], limits: Limits, count: int) -> list[JailBox]:
+        """Boxes that one message asks a mold for. Raises HostFault, ForkRefused; nothing is left of them then."""
+        expected = [Expected() for _ in range(count)]
+        boxes: list[JailBox] = []
+        try:
+            try:
+                await mold.spawn(message, [descriptor for it in expected for descriptor in it.given])
+            finally:
+                for it in expected:
+                    it.sent()
+            while expected:
+                hello = await expected[0].hello()
+                boxes.append(self._settled(mold, expected.pop(0), hello, limits))
+        except BaseException:
+            for it in expected:
+                it.drop()
+            for box in boxes:
+                box.discard()
+            raise
+        return boxes
+
+    def _settled(self, mold: MoldLink, made: Expected, hello: Hello, limits: Limits) -> JailBox:
         groups = self._link.facts["groups"] if self._link is not None else {}
-        box = JailBox(name, ours, status, descriptors, spec.limits, groups, self._on_change)
+        box = JailBox(made.control, made.status, hello, limits, groups, self._on_change, self._copies)
         self._boxes[box] = mold
         return box
 
@@ -164,29 +202,6 @@ class Jail:
                     other.condemn()
         if box.finished:
             self._boxes.pop(box, None)
-
-
-def _hello(channel: socket.socket, status: int) -> tuple[str, list[int]]:
-    """Name and descriptors of a new box, from its process 1. Raises HostFault."""
-    try:
-        data, descriptors, _, _ = socket.recv_fds(channel, _HELLO_BYTES, 8, socket.MSG_CMSG_CLOEXEC)
-    except OSError as error:
-        raise HostFault(f"a box ended while it was made: {error}") from error
-    if not data:
-        raise HostFault(_why(status))
-    message = json.loads(data[4:])
-    if "error" in message:
-        raise HostFault(f"cannot start a box: {message['error']}")
-    for descriptor in descriptors[:2]:
-        flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
-        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_NONBLOCK)
-    return message["box"], descriptors
-
-
-def _why(status: int) -> str:
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        return str(json.loads(os.read(status, _HELLO_BYTES))["error"])
-    return "a box ended while it was made"
 
 
 def _check(spec: BoxSpec) -> None:

@@ -8,10 +8,12 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 
+from agenthub.errors import HostFault
 from agenthub.isolation import BoxEnd, BoxUsage, Limits
 from agenthub.sandboxes.isolation import cgroups, files
+from agenthub.sandboxes.isolation.expected import Hello
 from agenthub.sandboxes.isolation.rest import Rest
 
 __all__ = ["JailBox"]
@@ -24,20 +26,20 @@ class JailBox:
 
     def __init__(
         self,
-        name: str,
         control: socket.socket,
         status: int,
-        descriptors: Sequence[int],
+        hello: Hello,
         limits: Limits,
         groups: Mapping[str, str],
         changed: Callable[[JailBox], None],
+        copies: Callable[[JailBox, int], Awaitable[list[JailBox]]],
     ) -> None:
-        self.id = name
+        self.id = name = hello.name
         self.limits = limits
         self._control, self._status = control, status
-        self._out, self._err, self._folder, self._init, self._worker = descriptors
-        self._groups, self._changed = groups, changed
-        self._rest = Rest(groups, name, init=self._init, worker=self._worker)
+        self._out, self._err, self._folder, self._init, self._worker = hello.descriptors
+        self._groups, self._changed, self._copies = groups, changed, copies
+        self._rest = Rest(groups, name, init=self._init, worker=self._worker, alone=hello.ours + 1)
         self._heard = b""
         self._discarded = False
         self._loop = asyncio.get_running_loop()
@@ -93,6 +95,12 @@ class JailBox:
     def wake(self) -> None:
         """As isolation.Resting says."""
         self._rest.end()
+
+    async def copies(self, count: int) -> list[JailBox]:
+        """As isolation.Copyable says."""
+        if self._discarded:
+            raise HostFault("the box was given up")
+        return await self._copies(self, count)
 
     def discard(self) -> None:
         """Kill process 1, and with it everything in the box, and close all that leads into it."""

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import agenthub
 from agenthub.errors import HostFault
 from agenthub.isolation import Mount
 from agenthub.sandboxes.isolation import messages
+from agenthub.sandboxes.isolation.native import Native
 
 __all__ = ["Link", "MoldLink", "readable", "writable"]
 
@@ -70,6 +72,8 @@ class MoldLink:
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
         self._open = True
+        self.no_fork = ""
+        """Why live boxes of this mold cannot be copied; empty where they can."""
         self._listeners: list[Callable[[], None]] = []
 
     def on_close(self, listener: Callable[[], None]) -> None:
@@ -95,6 +99,7 @@ class MoldLink:
         if message is None or "error" in message:
             self.close()
             raise HostFault(f"a mold did not start: {message['error'] if message else 'it ended'}")
+        self.no_fork = message["no_fork"]
         asyncio.get_running_loop().add_reader(self._channel.fileno(), self.close)
 
     async def spawn(self, message: dict[str, Any], descriptors: Sequence[int]) -> None:
@@ -160,8 +165,8 @@ class Link:
         asyncio.get_running_loop().add_reader(ours.fileno(), link._on_message)
         return link
 
-    async def mold(self, image: str, mounts: Sequence[Mount]) -> MoldLink:
-        """A new mold. Raises HostFault."""
+    async def mold(self, image: str, mounts: Sequence[Mount], native: Native | None, no_native: str = "") -> MoldLink:
+        """A new mold, with the C parts or the reason why there are none. Raises HostFault."""
         if not self.alive:
             raise HostFault("the supervisor is gone")
         self._asked += 1
@@ -169,7 +174,8 @@ class Link:
         self._waiting[self._asked] = waiting
         rows = [{"source": row.source, "target": row.target, "writable": row.writable} for row in mounts]
         try:
-            messages.send(self._channel, {"id": self._asked, "image": image, "mounts": rows})
+            parts = {"native": asdict(native) if native is not None else None, "no_native": no_native}
+            messages.send(self._channel, {"id": self._asked, "image": image, "mounts": rows} | parts)
         except OSError as error:
             raise HostFault(f"the supervisor is gone: {error}") from error
         link = await waiting

@@ -7,24 +7,31 @@ they end and writes the last line of their status pipes. It never runs a box's c
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 import gc
 import importlib
-import json
 import os
 import select
 import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from agenthub.isolation import Mount
 from agenthub.sandboxes.isolation import messages, rootfs, seccomp
 from agenthub.sandboxes.isolation import syscalls as sys_
-from agenthub.sandboxes.isolation.boxinit import INHERITED, Birth, become_init, caps_of, limit_all
-from agenthub.sandboxes.isolation.cgroups import Group, Parent
+from agenthub.sandboxes.isolation.births import Births, ForkBirths, TwinBirths, Users
+from agenthub.sandboxes.isolation.boxinit import limit_all
+from agenthub.sandboxes.isolation.cgroups import Parent
 from agenthub.sandboxes.isolation.images import Image
+from agenthub.sandboxes.isolation.kept import Kept, write_line
+from agenthub.sandboxes.isolation.native import Native
+from agenthub.sandboxes.isolation.rooms import Rooms
+from agenthub.sandboxes.isolation.twins import Twins, Unsound, memory_file
 
 __all__ = ["FIRST_UID", "Mold", "MoldSpec"]
 
@@ -34,7 +41,10 @@ _UIDS = 60_000
 _SLOTS = 4_000
 _INSIDE_UID = 1000
 _RETRY_S = 0.005
-_GIVE_UP_S = 2.0
+_QUIET_S = 0.002
+"""How long nothing must have been asked for before the next box's parts are made."""
+_STOCK = 8
+_MOST_DESCRIPTORS = 240
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,19 +59,10 @@ class MoldSpec:
     rootless: bool
     slot: int
     """Number of this mold within all supervisors of the machine, for user ids."""
-
-
-@dataclass(slots=True)
-class _Kept:
-    """A box that this mold looks after."""
-
-    group: Group
-    pidfd: int
-    status: int
-    usage: dict[str, float]
-    """Read when its last process has ended; empty before."""
-    give_up: float = 0.0
-    """When the hub is told of the end even though the group is still there (monotonic seconds)."""
+    native: Native | None
+    """The C parts; None where there are none."""
+    no_native: str
+    """Why there are none."""
 
 
 class Mold:
@@ -69,152 +70,200 @@ class Mold:
 
     def __init__(self, spec: MoldSpec, channel: socket.socket) -> None:
         self._spec, self._channel = spec, channel
-        self._kept: dict[int, _Kept] = {}
-        self._dying: list[_Kept] = []
-        self._count = 0
-        self._next: Group | None = None
-        self._fresh = False
+        self._boxes: dict[str, Kept] = {}
+        self._dying: list[Kept] = []
+        self._listening: dict[int, Callable[[], None]] = {}
         self._filter = seccomp.build()
+        self._births: Births
+
+    @property
+    def no_fork(self) -> str:
+        """Why live boxes of this mold cannot be copied; empty where they can."""
+        return self._births.no_fork
 
     def prepare(self) -> None:
         """Import the image, enter its root, and freeze the heap for sharing."""
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         sys_.unshare(sys_.CLONE_NEWNS)
+        library, program, no_twins = self._load()
         for name in self._spec.image.imports:
             importlib.import_module(name)
         module, function = self._spec.image.resident.split(":")
-        self._resident = getattr(importlib.import_module(module), function)
+        resident: Callable[[int], NoReturn] = getattr(importlib.import_module(module), function)
         paths = rootfs.library_paths()
         # A virtual environment stays outside; the interpreter in the box is the one beneath it.
         sys.executable = os.path.realpath(sys.executable)
         sys.prefix, sys.exec_prefix = sys.base_prefix, sys.base_exec_prefix
         rootfs.enter(paths, self._spec.mounts, rootless=self._spec.rootless)
-        self._home = os.open(f"{rootfs.OLD_ROOT}/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        home = os.open(f"{rootfs.OLD_ROOT}/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        table = -1 if library is None else rootfs.hidden_process_table()
         rootfs.leave_host()
         sys.path[:] = [path for path in sys.path if os.path.exists(path)]
-        sys_.capability_drop(bounding=True)
-        self._renew()
         limit_all()
         gc.collect()
         gc.freeze()
         gc.disable()
+        first = FIRST_UID + (self._spec.slot % _SLOTS) * (_UIDS + 1)
+        users = None if self._spec.rootless else Users(first, _UIDS)
+        prefix = f"m{self._spec.slot % _SLOTS}"
+        if library is not None and users is not None:
+            try:
+                self._births = self._twin_births(library, program, table, resident, users, prefix)
+                return
+            except OSError as error:
+                no_twins = f"a process cannot be held and copied here: {error}"
+        sys_.capability_drop(bounding=True)
+        self._births = ForkBirths(
+            self._spec.parent,
+            users,
+            filter=self._filter,
+            life=self._spec.life,
+            prefix=prefix,
+            home=home,
+            resident=resident,
+            no_fork=no_twins,
+        )
+
+    def _load(self) -> tuple[ctypes.CDLL | None, int, str]:
+        """The C parts, while the host's files are in sight, or why they are of no use."""
+        native = self._spec.native
+        if native is None:
+            return None, -1, self._spec.no_native
+        if self._spec.rootless:
+            return None, -1, "copies of live boxes need root"
+        try:
+            return Twins.load(native), memory_file(native.program), ""
+        except OSError as error:
+            return None, -1, f"the C parts cannot be loaded: {error}"
+
+    def _twin_births(
+        self,
+        library: ctypes.CDLL,
+        program: int,
+        table: int,
+        resident: Callable[[int], NoReturn],
+        users: Users,
+        prefix: str,
+    ) -> TwinBirths:
+        twins = Twins(library, self._filter, table)
+        twins.plant(resident)
+        filter = os.memfd_create("filter", os.MFD_CLOEXEC)
+        os.write(filter, self._filter)
+        rooms = Rooms(library, program, filter, self._spec.parent, prefix, users.first, users.count, _STOCK)
+        return TwinBirths(rooms, twins, cgroup_memory="memory" in self._spec.parent.controllers)
 
     def serve(self) -> None:
         """Answer spawn requests and look after boxes; returns when the hub or the supervisor is gone."""
-        events = select.epoll()
-        self._events = events
-        for descriptor in (self._channel.fileno(), self._spec.life):
-            events.register(descriptor, select.EPOLLIN)
-        while True:
-            for descriptor, _ in events.poll(_RETRY_S if self._dying else -1):
-                if descriptor == self._spec.life:
-                    return
-                if descriptor == self._channel.fileno():
-                    if not self._request():
-                        return
-                else:
-                    self._ended(descriptor)
-            self._dying = [kept for kept in self._dying if not self._finish(kept)]
+        self._events = select.epoll()
+        self._serving = True
+        self._listen(self._channel.fileno(), self._request)
+        self._listen(self._spec.life, self._supervisor_gone)
+        idle_s = -1.0
+        while self._serving:
+            self._turn(_RETRY_S if self._dying else idle_s)
+            idle_s = -1.0
+            if self._serving and not self._asked:
+                # Where it fails, the next request meets the error and reports it.
+                with contextlib.suppress(OSError):
+                    idle_s = _QUIET_S if self._births.prepare() else -1.0
+            elif self._asked:
+                idle_s = _QUIET_S
 
     def stop(self, patience_s: float = 1.0) -> None:
         """Kill every box and finish it, within the patience."""
         deadline = time.monotonic() + patience_s
-        for kept in self._kept.values():
-            kept.group.thaw()
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(kept.pidfd, signal.SIGKILL)
-        while (self._kept or self._dying) and time.monotonic() < deadline:
-            for descriptor, _ in self._events.poll(_RETRY_S):
-                if descriptor in self._kept:
-                    self._ended(descriptor)
-            self._dying = [kept for kept in self._dying if not self._finish(kept)]
+        self._forget(self._channel.fileno())
+        self._forget(self._spec.life)
+        self._births.close()
+        for kept in list(self._boxes.values()):
+            if kept.worker:
+                # Our side's doing, not the program's: the hub must know the difference.
+                write_line(kept.status, {"lost": "the supervisor is gone"})
+            kept.end()
+        while (self._boxes or self._dying) and time.monotonic() < deadline:
+            self._turn(_RETRY_S)
 
-    def _request(self) -> bool:
+    def _turn(self, timeout_s: float) -> None:
+        self._asked = False
+        for descriptor, _ in self._events.poll(timeout_s):
+            listener = self._listening.get(descriptor)
+            if listener is not None:
+                listener()
+        self._dying = [kept for kept in self._dying if not kept.finish()]
+
+    def _listen(self, descriptor: int, listener: Callable[[], None], events: int = select.EPOLLIN) -> None:
+        self._events.register(descriptor, events)
+        self._listening[descriptor] = listener
+
+    def _forget(self, descriptor: int) -> None:
+        if self._listening.pop(descriptor, None) is not None:
+            self._events.unregister(descriptor)
+
+    def _supervisor_gone(self) -> None:
+        self._serving = False
+
+    def _request(self) -> None:
+        self._asked = True
         try:
-            message, descriptors = messages.receive(self._channel)
+            message, descriptors = messages.receive(self._channel, _MOST_DESCRIPTORS)
         except OSError:
-            return False
-        if message is None or len(descriptors) != 2:
-            return False
-        control, status = descriptors
+            message, descriptors = None, []
+        if message is None or len(descriptors) % 2:
+            self._serving = False
+            return
+        pairs = list(zip(descriptors[0::2], descriptors[1::2], strict=True))
+        made: list[Kept | OSError]
+        refused = False
         try:
-            self._spawn(message, control, status)
-        except OSError as error:
-            # Nobody but the hub reads this pipe, so the text reaches it even where no process could be made.
-            _write_line(status, {"error": f"cannot start a box: {error}"})
-            os.close(status)
-        finally:
+            made = self._copies(message, pairs) if "copy" in message else [self._births.spawn(message, *pairs[0])]
+        except (OSError, Unsound) as error:
+            made = [OSError(str(error)) for _ in pairs]
+            refused = isinstance(error, Unsound)
+        for (control, status), kept in zip(pairs, made, strict=True):
+            if isinstance(kept, OSError):
+                # Nobody but the hub reads this pipe, so the text reaches it even where no process could be made.
+                row = {"refused": str(kept)} if refused else {"error": f"cannot start a box: {kept}"}
+                write_line(status, row)
+                os.close(status)
+            else:
+                self._keep(kept)
             os.close(control)
-        return True
 
-    def _spawn(self, message: dict[str, Any], control: int, status: int) -> None:
-        self._renew()
-        group = self._next or self._group(message["limits"])
-        self._next = None
-        first = FIRST_UID + (self._spec.slot % _SLOTS) * (_UIDS + 1)
-        birth = Birth(
-            name=group.name,
-            limits=message["limits"],
-            argv=tuple(message["argv"]),
-            env=message["env"],
-            group=group,
-            cgroup_memory="memory" in self._spec.parent.controllers,
-            control=control,
-            status=status,
-            life=self._spec.life,
-            uid=None if self._spec.rootless else first + 1 + self._count % _UIDS,
-            init_uid=first,
-            filter=self._filter,
-            resident=self._resident,
-        )
-        # Children are born in a new process namespace; this process must go home before it can ask for the next one.
-        sys_.setns(self._home, sys_.CLONE_NEWPID)
-        sys_.unshare(sys_.CLONE_NEWPID)
-        pid = os.fork()
-        if pid == 0:
-            become_init(birth)
-        pidfd = os.pidfd_open(pid)
-        self._kept[pidfd] = _Kept(group, pidfd, status, {})
-        self._events.register(pidfd, select.EPOLLIN)
-        # The box keeps the namespaces that it was born in; the next one's, and its group, are made while the hub is
-        # already at work with this one. Where that fails, the next request meets the error and reports it.
-        self._fresh = False
-        with contextlib.suppress(OSError):
-            self._renew()
-            self._next = self._group(message["limits"])
+    def _copies(self, message: dict[str, Any], pairs: list[tuple[int, int]]) -> list[Kept | OSError]:
+        source = self._boxes.get(message["copy"])
+        if source is None:
+            raise OSError("the box has ended")
+        return self._births.copy(source, message, pairs)
 
-    def _renew(self) -> None:
-        """See that the next box is born in namespaces of its own."""
-        if not self._fresh:
-            sys_.unshare(INHERITED)
-            self._fresh = True
+    def _keep(self, kept: Kept) -> None:
+        self._boxes[kept.group.name] = kept
+        self._listen(kept.pidfd, functools.partial(self._ended, kept))
+        if kept.worker:
+            self._listen(kept.worker_fd, functools.partial(self._worker_ended, kept))
+            self._listen(kept.status, functools.partial(self._let_go, kept), 0)
 
-    def _group(self, limits: dict[str, Any]) -> Group:
-        self._count += 1
-        group = self._spec.parent.box(f"m{self._spec.slot % _SLOTS}b{self._count}")
-        group.make(caps_of(limits))
-        return group
+    def _worker_ended(self, kept: Kept) -> None:
+        """The box ends with its worker, and the hub is told how, unless it was the box that was ended first."""
+        by_itself = self._births.alive(kept.init)
+        self._forget(kept.worker_fd)
+        code = kept.reap_worker()
+        if by_itself and code is not None:
+            write_line(kept.status, {"worker": code})
+        kept.end()
 
-    def _ended(self, pidfd: int) -> None:
-        kept = self._kept.pop(pidfd)
-        self._events.unregister(pidfd)
-        os.close(pidfd)
-        kept.usage = kept.group.usage()
-        kept.give_up = time.monotonic() + _GIVE_UP_S
+    def _let_go(self, kept: Kept) -> None:
+        """The hub has closed its end of the status pipe."""
+        self._forget(kept.status)
+        kept.end()
+
+    def _ended(self, kept: Kept) -> None:
+        self._forget(kept.pidfd)
+        self._forget(kept.status)
+        if kept.worker:
+            self._forget(kept.worker_fd)
+            kept.reap_worker()
+        del self._boxes[kept.group.name]
+        kept.ended()
         self._dying.append(kept)
-
-    def _finish(self, kept: _Kept) -> bool:
-        """Remove the group, which may hold the last process for a moment longer, and tell the hub of the end."""
-        if not kept.group.remove() and time.monotonic() < kept.give_up:
-            return False
-        _write_line(kept.status, {"usage": kept.usage})
-        os.close(kept.status)
-        return True
-
-
-def _write_line(descriptor: int, message: dict[str, Any]) -> None:
-    with contextlib.suppress(OSError):
-        os.write(descriptor, json.dumps(message).encode() + b"\n")
 
 
 def _map_self() -> None:
@@ -250,7 +299,7 @@ def run(spec: MoldSpec, channel: socket.socket) -> NoReturn:
         except (OSError, ImportError) as error:
             messages.send(channel, {"error": f"cannot make the image: {error}"})
             os._exit(1)
-        messages.send(channel, {"ready": True})
+        messages.send(channel, {"ready": True, "no_fork": mold.no_fork})
         mold.serve()
         mold.stop()
         os._exit(0)

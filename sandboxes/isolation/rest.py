@@ -15,21 +15,24 @@ from pathlib import Path
 
 __all__ = ["Rest"]
 
-_ALONE = 2
-"""Tasks of a box in which nothing else runs: process 1 and the resident program's only thread."""
 _IDLE_S = 0.5
 _ROUNDS = 50
 """How often the processes of a box without a freezer are listed and killed before it is given up."""
 
 
 class Rest:
-    """Stops and wakes the tasks of one box. `groups` are the paths of its parent's groups by controller."""
+    """Stops and wakes the tasks of one box.
 
-    def __init__(self, groups: Mapping[str, str], box: str, *, init: int, worker: int) -> None:
+    Args:
+        groups: paths of its parent's groups by controller.
+        alone: tasks of a box in which nothing else runs: ours, and the resident program's only thread.
+    """
+
+    def __init__(self, groups: Mapping[str, str], box: str, *, init: int, worker: int, alone: int = 2) -> None:
         self._loop = asyncio.get_running_loop()
         self._switch = _switch(groups, box)
         self._count = os.path.join(groups["pids"], box, "pids.current") if "pids" in groups else ""
-        self._init, self._worker = init, worker
+        self._init, self._worker, self._alone = init, worker, alone
         self._frozen = self._resting = False
         self._since = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -39,7 +42,7 @@ class Rest:
         if self._switch is None:
             return _end_others(self._init, self._worker)
         self._resting, self._since = True, self._loop.time()
-        if self._tasks() > _ALONE:
+        if self._tasks() > self._alone:
             self._freeze()
         elif self._timer is None:
             self._timer = self._loop.call_later(_IDLE_S, self._on_idle)

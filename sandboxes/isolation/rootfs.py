@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from agenthub.isolation import Mount
 from agenthub.sandboxes.isolation import syscalls as sys_
 
-__all__ = ["OLD_ROOT", "WORKSPACE", "enter", "leave_host", "library_paths"]
+__all__ = ["OLD_ROOT", "WORKSPACE", "enter", "hidden_process_table", "leave_host", "library_paths"]
 
 WORKSPACE = "/workspace"
 OLD_ROOT = "/.host"
@@ -100,6 +100,15 @@ def enter(paths: Iterable[str], mounts: Iterable[Mount], *, rootless: bool) -> N
     if rootless:
         # A process table may be mounted in a user namespace only where a whole one is already in sight.
         sys_.mount(OLD_ROOT + "/proc", "/proc", None, sys_.MS_BIND | sys_.MS_REC)
+
+
+def hidden_process_table() -> int:
+    """A descriptor of a process table of this process's namespace that is mounted nowhere, so that no box sees it."""
+    sys_.mount("proc", "/proc", "proc", sys_.MS_NOSUID | sys_.MS_NODEV | sys_.MS_NOEXEC)
+    try:
+        return os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    finally:
+        sys_.umount("/proc", sys_.MNT_DETACH)
 
 
 def leave_host() -> None:

@@ -19,6 +19,7 @@ from typing import Any
 from agenthub.isolation import Mount
 from agenthub.sandboxes.isolation import cgroups, messages, mold
 from agenthub.sandboxes.isolation.images import IMAGES
+from agenthub.sandboxes.isolation.native import Native
 
 __all__ = ["main"]
 
@@ -102,6 +103,8 @@ class Supervisor:
             life=self._life,
             rootless=self._rootless,
             slot=os.getpid() + 97 * (self._started - 1),
+            native=Native(**message["native"]) if message["native"] else None,
+            no_native=message["no_native"],
         )
         pid = os.fork()
         if pid == 0:

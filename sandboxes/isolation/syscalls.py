@@ -17,6 +17,7 @@ __all__ = [
     "mount",
     "mount_setattr_recursive",
     "openat2",
+    "pidfd_getfd",
     "pivot_root",
     "prctl",
     "setns",
@@ -43,7 +44,7 @@ SECCOMP_MODE_FILTER = 2
 
 RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH = 1, 2, 4, 8
 # The same numbers on x86_64 and on every newer port: they joined after the tables were unified.
-SYS_OPENAT2, SYS_MOUNT_SETATTR, SYS_CLOSE_RANGE = 437, 442, 436
+SYS_OPENAT2, SYS_MOUNT_SETATTR, SYS_CLOSE_RANGE, SYS_PIDFD_GETFD = 437, 442, 436, 438
 SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _CAP_LAST = 40
 
@@ -112,9 +113,7 @@ def mount_setattr_recursive(target: str, attributes: int) -> None:
 def close_range(first: int, last: int = 0x7FFFFFFF) -> None:
     """Close every descriptor from `first` to `last` (Linux 5.9)."""
     _done(
-        _libc.syscall(
-            ctypes.c_long(SYS_CLOSE_RANGE), ctypes.c_uint(first), ctypes.c_uint(last), ctypes.c_uint(0)
-        ),
+        _libc.syscall(ctypes.c_long(SYS_CLOSE_RANGE), ctypes.c_uint(first), ctypes.c_uint(last), ctypes.c_uint(0)),
         "close_range",
     )
 
@@ -131,6 +130,14 @@ def openat2(folder: int, path: str, flags: int, *, resolve: int, mode: int = 0) 
             ctypes.c_size_t(len(how)),
         ),
         f"open {path!r}",
+    )
+
+
+def pidfd_getfd(pidfd: int, number: int) -> int:
+    """A descriptor of another process, as one of ours (Linux 5.6)."""
+    return _done(
+        _libc.syscall(ctypes.c_long(SYS_PIDFD_GETFD), ctypes.c_int(pidfd), ctypes.c_int(number), ctypes.c_uint(0)),
+        f"descriptor {number} of another process",
     )
 
 

@@ -48,7 +48,7 @@ class Channel:
         self._socket.setblocking(False)
         self._loop = asyncio.get_running_loop()
         self._parser = FrameParser(max_frame_bytes)
-        self._output_bytes = output_bytes
+        self.output_bytes = output_bytes
         self._frames: list[dict[str, Any]] = []
         self._waiting: asyncio.Future[None] | None = None
         self._sinks: dict[int, Sink] = {}
@@ -219,7 +219,7 @@ class Channel:
             self._pause(descriptor)
         elif not self._read(descriptor, sink):
             self._pause(descriptor)
-        elif sink.total > self._output_bytes:
+        elif sink.total > self.output_bytes:
             self._pause(descriptor)
             self._loop.call_later(_DROP_EVERY_S, self._resume, descriptor)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]  # signal.pthread_sigmask makes an enum of every number
 import _sitebuiltins
 import builtins
+import ctypes
 import gc
 import io
 import json
@@ -19,6 +20,7 @@ import sys
 import types
 from typing import Any, NoReturn
 
+from agenthub.sandboxes.python.carried import Carried
 from agenthub.sandboxes.python.cell import run_cell
 from agenthub.sandboxes.python.frames import encode
 from agenthub.sandboxes.python.grading import Grader, exit_status
@@ -39,6 +41,7 @@ class Guest:
         sys.modules["__main__"] = self._main
         self._main.__dict__["__builtins__"] = builtins
         self._grader = Grader(self._ask)
+        self._carried: Carried | None = None
 
     def serve(self) -> NoReturn:
         """Answer until the hub closes the socket."""
@@ -68,6 +71,8 @@ class Guest:
                 "invoke": self._grader.invoke,
                 "drive": self._grader.drive,
                 "run": self._grader.run,
+                "fork": self._before_fork,
+                "forked": self._after_fork,
             }
             return work[message["op"]](message)
         except SystemExit as error:
@@ -76,6 +81,24 @@ class Guest:
             os._exit(status)
         finally:
             self._running = False
+
+    def _before_fork(self, _: dict[str, Any]) -> dict[str, Any]:
+        """Get ready to be copied while this process waits for its next order."""
+        carried = Carried(self._control)
+        ctypes.pythonapi.PyOS_BeforeFork()
+        self._carried = carried
+        return {}
+
+    def _after_fork(self, message: dict[str, Any]) -> dict[str, Any]:
+        """The order after `fork`: a copy hears that it is one, and says what it lost by it."""
+        carried, self._carried = self._carried, None
+        if carried is None:
+            return {}
+        if not message["copy"]:
+            ctypes.pythonapi.PyOS_AfterFork_Parent()
+            return {}
+        ctypes.pythonapi.PyOS_AfterFork_Child()
+        return {"lost": carried.restore()}
 
     def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
         self._send(message)

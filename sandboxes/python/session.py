@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 
-from agenthub.errors import BoxLost, ForkRefused, HostFault
-from agenthub.isolation import Box
+from agenthub.errors import AgenthubError, BoxLost, ForkRefused, HostFault
+from agenthub.isolation import Box, Copyable
 from agenthub.records import Call, Observation, Text
 from agenthub.sandbox import Sandbox
 from agenthub.sandboxes.python.capture import Capture, Shown, harmless
@@ -17,6 +18,7 @@ __all__ = ["PythonSession", "Settings"]
 _MAX_FRAME_BYTES = 1 << 20
 _VALUE_CHARS = 32_768
 _MOST_FILES = 10_000
+_ORDER_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,8 @@ class PythonSession:
         self._channel = Channel(box, max_frame_bytes=_MAX_FRAME_BYTES, output_bytes=output_bytes)
         self._turn = 0
         self._ended: str | None = None
+        self._note = ""
+        """Told with the next observation."""
 
     async def call(self, call: Call, *, timeout_s: float) -> Observation:
         """Run one cell. Raises as Sandbox.call says."""
@@ -58,7 +62,8 @@ class PythonSession:
             self._ended = "a turn was cancelled"
             self.discard()
             raise
-        note = f"{dropped} bytes that were written between turns are not shown\n" if dropped else ""
+        note, self._note = self._note, ""
+        note += f"{dropped} bytes that were written between turns are not shown\n" if dropped else ""
         note += self._channel.finish()
         notice = f"interrupted after {timeout_s:g} s; the state of the session is kept\n" if interrupted else ""
         return _observation(call.id, out.shown(), err.shown(), reply, notice, note)
@@ -79,8 +84,60 @@ class PythonSession:
         return await self._box.list_files(most=_MOST_FILES)
 
     async def fork(self, n: int) -> list[Sandbox]:
-        """As Sandbox.fork says. Raises ForkRefused."""
-        raise ForkRefused("a live interpreter cannot be copied here; its copies are made by replay")
+        """As Sandbox.fork says. A caller that gives up waiting leaves this session as it was, and no copy."""
+        self._check_alive()
+        making = asyncio.ensure_future(self._fork(n))
+        try:
+            return list(await asyncio.shield(making))
+        except asyncio.CancelledError:
+            with contextlib.suppress(AgenthubError):
+                for copy in await making:
+                    copy.discard()
+            raise
+
+    async def _fork(self, n: int) -> list[PythonSession]:
+        box = self._box
+        if not isinstance(box, Copyable):
+            raise ForkRefused("a live interpreter cannot be copied here; its copies are made by replay")
+        await self._order({"op": "fork"})
+        try:
+            boxes = await box.copies(n)
+        except AgenthubError:
+            await self._order({"op": "forked", "copy": False})
+            raise
+        output_bytes = self._channel.output_bytes
+        copies = [PythonSession(it, output_bytes=output_bytes, settings=self._settings) for it in boxes]
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._order({"op": "forked", "copy": False}))
+                for copy in copies:
+                    group.create_task(copy._begin_as_copy(self._turn))
+        except BaseExceptionGroup as errors:
+            for copy in copies:
+                copy.discard()
+            first = errors.exceptions[0]
+            raise HostFault(f"a copy did not wake up: {first}") from first
+        return copies
+
+    async def _begin_as_copy(self, turn: int) -> None:
+        self._turn = turn
+        lost = (await self._order({"op": "forked", "copy": True})).get("lost")
+        if isinstance(lost, list) and lost:
+            self._note = f"open in the original, closed in this copy: {', '.join(map(str, lost[:8]))[:400]}\n"
+
+    async def _order(self, message: dict[str, object]) -> dict[str, object]:
+        """One exchange that runs no code of a turn; what is written meanwhile is dropped. Raises BoxLost, HostFault."""
+        self._check_alive()
+        self._channel.begin(Capture(1), Capture(1))
+        deadline = asyncio.get_running_loop().time() + _ORDER_S
+        try:
+            reply, _ = await self._answer(message | {"id": message["op"]}, deadline, f"{_ORDER_S:g} s")
+        except (BoxLost, HostFault) as error:
+            self._ended = str(error)
+            self.discard()
+            raise
+        self._channel.finish()
+        return reply
 
     async def close(self) -> None:
         """Free everything; the box's remains are gone a moment later, and all of them when the factory closes."""
@@ -98,20 +155,22 @@ class PythonSession:
 
     async def _exchange(self, code: str, timeout_s: float) -> tuple[dict[str, object], bool]:
         """The reply to a cell, and whether it took an interrupt to get it."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout_s
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        return await self._answer({"op": "exec", "id": self._turn, "code": code}, deadline, f"{timeout_s:g} s")
+
+    async def _answer(self, message: dict[str, object], deadline: float, time: str) -> tuple[dict[str, object], bool]:
         interrupted = False
         try:
-            reply = await self._channel.ask({"op": "exec", "id": self._turn, "code": code}, deadline)
+            reply = await self._channel.ask(message, deadline)
         except Overdue:
             interrupted = True
             await self._box.signal_soft()
             try:
                 reply = await self._channel.again(deadline + self._settings.grace_s)
             except Overdue:
-                reason = f"out of time: no answer {self._settings.grace_s:g} s after the interrupt at {timeout_s:g} s"
+                reason = f"out of time: no answer {self._settings.grace_s:g} s after the interrupt at {time}"
                 await self._channel.lost(reason)
-        if reply.get("id") != self._turn:
+        if reply.get("id") != message["id"]:
             await self._channel.lost("the program wrote to the sandbox's socket")
         return reply, interrupted
 

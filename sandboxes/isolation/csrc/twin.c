@@ -1,0 +1,420 @@
+/* Makes workers out of a stopped process: a mold's new boxes and the copies of a live one are made alike.
+ *
+ * A twin shares the memory of a box's worker and nothing else: its rights, descriptors and namespaces are the mold's, it
+ * lives outside the box, and it is held for ever in a ptrace stop, so it never runs what is in that memory. A copy:
+ *
+ *     source twin --clone--> new twin (a copy of the memory) --enters the new box, clone(CLONE_VM)--> new worker
+ *
+ * Every call is put into the stopped process through its registers and checked at its entry and its exit, because the
+ * instruction behind it lies in hostile memory. What a call needs in memory lies in a page that is made for it, in a
+ * memory that nobody who runs can reach. The mold calls this as a library; it has one thread, the only one that traces.
+ */
+#define _GNU_SOURCE
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/uio.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#ifndef __x86_64__
+#error "twins are made for x86_64"
+#endif
+
+enum { MOLD = 100, SCRATCH = 1 << 16, FILTER_AT = 64, ARCH = 0xC000003E, MOST_GROUPS = 8 };
+#define SPACES (CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP)
+#define OPTIONS                                                                                                        \
+    (PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL)
+
+typedef struct user_regs_struct Registers;
+
+/* What PTRACE_GET_SYSCALL_INFO answers; its name differs from C library to C library. */
+typedef struct {
+    uint8_t kind; /* 1 at the entry of a call */
+    uint8_t padding[3];
+    uint32_t machine;
+    uint64_t instruction_pointer, stack_pointer, number, arguments[6];
+    uint64_t room[4];
+} CallInfo;
+
+/* A worker as it was stopped: what the kernel gives back to a program that goes on. */
+typedef struct {
+    Registers general;
+    uint64_t mask;
+    size_t extended_size;
+    unsigned char extended[16384];
+} State;
+
+/* What a mold knows of its seed, the stopped interpreter that every new box is a copy of. */
+static struct {
+    unsigned long instruction; /* address of the `syscall` it sits behind */
+    unsigned long thread_id;   /* where the C library keeps the number of its thread */
+    unsigned long message;
+    State state;
+} seed;
+
+static unsigned long thread_id_address;
+static char reason[256];
+
+const char *twin_error(void) { return reason; }
+
+static int fail(const char *step) {
+    snprintf(reason, sizeof reason, "%s: %s", step, strerror(errno));
+    return -1;
+}
+
+static int refuse(const char *why) {
+    snprintf(reason, sizeof reason, "%s", why);
+    return -1;
+}
+
+/* ---- time: a hostile instruction may never come to an end, so no wait is longer than the operation's */
+
+static volatile sig_atomic_t late;
+static struct sigaction old_action;
+
+static void on_alarm(int number) {
+    (void)number;
+    late = 1;
+}
+
+void twin_begin(int milliseconds) {
+    struct sigaction action = {.sa_handler = on_alarm};
+    struct itimerval timer = {{0, 20000}, {milliseconds / 1000, milliseconds % 1000 * 1000}};
+    late = 0;
+    sigaction(SIGALRM, &action, &old_action);
+    setitimer(ITIMER_REAL, &timer, NULL);
+}
+
+void twin_end(void) {
+    struct itimerval none = {{0, 0}, {0, 0}};
+    setitimer(ITIMER_REAL, &none, NULL);
+    sigaction(SIGALRM, &old_action, NULL);
+}
+
+static int wait_stop(pid_t pid, int *status) {
+    for (;;) {
+        if (late) {
+            errno = ETIMEDOUT;
+            return fail("a stopped process");
+        }
+        pid_t got = waitpid(pid, status, __WALL);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got == pid && WIFSTOPPED(*status))
+            return 0;
+        return refuse("a stopped process ended");
+    }
+}
+
+/* ---- one call in a stopped process */
+
+static long inject(pid_t pid, long number, const long arguments[6], pid_t *child) {
+    Registers registers;
+    CallInfo call;
+    int status;
+    if (ptrace(PTRACE_GETREGS, pid, 0, &registers) < 0)
+        return fail("registers");
+    registers.rip = seed.instruction;
+    registers.rax = number;
+    registers.orig_rax = -1;
+    registers.rdi = arguments[0];
+    registers.rsi = arguments[1];
+    registers.rdx = arguments[2];
+    registers.r10 = arguments[3];
+    registers.r8 = arguments[4];
+    registers.r9 = arguments[5];
+    if (ptrace(PTRACE_SETREGS, pid, 0, &registers) < 0 || ptrace(PTRACE_SYSCALL, pid, 0, 0) < 0)
+        return fail("a call's start");
+    if (wait_stop(pid, &status) < 0)
+        goto kill;
+    if (ptrace(PTRACE_GET_SYSCALL_INFO, pid, sizeof call, &call) < 0) {
+        fail("a call's entry");
+        goto kill;
+    }
+    int same = status >> 8 == (SIGTRAP | 0x80) && call.kind == 1 && call.machine == ARCH &&
+               (long)call.number == number && call.instruction_pointer == seed.instruction + 2;
+    for (int at = 0; same && at < 6; at++)
+        same = (long)call.arguments[at] == arguments[at];
+    if (!same) {
+        refuse("the program changed the code that a copy starts from");
+        goto kill;
+    }
+    for (;;) {
+        if (ptrace(PTRACE_SYSCALL, pid, 0, 0) < 0) {
+            fail("a call");
+            goto kill;
+        }
+        if (wait_stop(pid, &status) < 0)
+            goto kill;
+        int event = status >> 16;
+        if (event == PTRACE_EVENT_FORK || event == PTRACE_EVENT_CLONE || event == PTRACE_EVENT_VFORK) {
+            unsigned long made = 0;
+            ptrace(PTRACE_GETEVENTMSG, pid, 0, &made);
+            if (child != NULL)
+                *child = made;
+        } else if (status >> 8 == (SIGTRAP | 0x80)) {
+            break;
+        } else {
+            refuse("a stopped process did not stay stopped");
+            goto kill;
+        }
+    }
+    if (ptrace(PTRACE_GETREGS, pid, 0, &registers) < 0)
+        return fail("a call's result");
+    if ((long)registers.rax < 0) {
+        errno = -(long)registers.rax;
+        snprintf(reason, sizeof reason, "call %ld of a copy: %s", number, strerror(errno));
+        return -1;
+    }
+    return registers.rax;
+kill:
+    kill(pid, SIGKILL);
+    return -1;
+}
+
+#define CALL(pid, number, ...) inject(pid, number, (const long[6]){__VA_ARGS__}, NULL)
+#define MUST(call)                                                                                                     \
+    do {                                                                                                               \
+        if ((call) < 0)                                                                                                \
+            return -1;                                                                                                 \
+    } while (0)
+
+static long clone_in(pid_t pid, unsigned long flags, unsigned long thread_id, pid_t *child) {
+    int status;
+    *child = 0;
+    MUST(inject(pid, SYS_clone, (const long[6]){flags, 0, 0, thread_id, 0, 0}, child));
+    return wait_stop(*child, &status);
+}
+
+static int put(pid_t pid, unsigned long address, const void *data, size_t size) {
+    struct iovec here = {(void *)data, size}, there = {(void *)address, size};
+    return process_vm_writev(pid, &here, 1, &there, 1, 0) == (ssize_t)size ? 0 : fail("memory of a copy");
+}
+
+/* ---- the seed */
+
+/* In the seed: wait to be stopped for ever. Returns in each worker that is made of it. */
+long twin_park(void) {
+    extern const ptrdiff_t __rseq_offset __attribute__((weak));
+    extern const unsigned int __rseq_size __attribute__((weak));
+    long result;
+    if (&__rseq_offset && &__rseq_size && __rseq_size) /* the kernel must write into no copy's memory on its own */
+        syscall(SYS_rseq, (char *)__builtin_thread_pointer() + __rseq_offset, 32, 1, 0x53053053);
+    prctl(PR_GET_TID_ADDRESS, &thread_id_address, 0, 0, 0);
+    do
+        __asm__ volatile("syscall" : "=a"(result) : "a"(SYS_pause) : "rcx", "r11", "memory");
+    while (result < 0);
+    return result;
+}
+
+static int read_state(pid_t pid, State *state) {
+    struct iovec block = {state->extended, sizeof state->extended};
+    if (ptrace(PTRACE_GETREGS, pid, 0, &state->general) < 0 ||
+        ptrace(PTRACE_GETREGSET, pid, NT_X86_XSTATE, &block) < 0 ||
+        ptrace(PTRACE_GETSIGMASK, pid, sizeof state->mask, &state->mask) < 0)
+        return fail("registers");
+    state->extended_size = block.iov_len;
+    return 0;
+}
+
+static int seize(pid_t pid, long options) {
+    int status;
+    if (ptrace(PTRACE_SEIZE, pid, 0, options) < 0)
+        return fail("ptrace");
+    if (ptrace(PTRACE_INTERRUPT, pid, 0, 0) < 0)
+        return fail("ptrace");
+    return wait_stop(pid, &status);
+}
+
+/* 1 where the seed is parked and held, 0 where it is not there yet, below 0 where it cannot be. */
+int twin_seed(pid_t pid, unsigned long message) {
+    Registers *now = &seed.state.general;
+    MUST(seize(pid, OPTIONS));
+    MUST(read_state(pid, &seed.state));
+    if (now->orig_rax != SYS_pause) {
+        ptrace(PTRACE_DETACH, pid, 0, 0);
+        return 0;
+    }
+    seed.instruction = now->rip - 2;
+    seed.message = message;
+    errno = 0;
+    long code = ptrace(PTRACE_PEEKTEXT, pid, seed.instruction, 0);
+    seed.thread_id = ptrace(PTRACE_PEEKDATA, pid, &thread_id_address, 0);
+    if (errno || (code & 0xffff) != 0x050f || seed.thread_id == 0)
+        return refuse("the seed does not sit where it should");
+    return 1;
+}
+
+/* ---- workers */
+
+typedef struct {
+    int space;   /* pidfd of the new box's process 1; this and the next are the mold's descriptors */
+    int control, out, err;
+    int groups[MOST_GROUPS];
+    int group_count;
+    unsigned uid;
+    unsigned long open_files, processes, file_bytes;
+    unsigned long address_bytes; /* 0 where a control group holds the memory */
+    const void *filter;
+    size_t filter_size;
+    const void *message; /* to a worker made of the seed; NULL for a copy */
+    size_t message_size;
+} Order;
+
+static long fetch(pid_t pid, int descriptor) { return CALL(pid, SYS_pidfd_getfd, MOLD, descriptor, 0); }
+
+static int limit(pid_t pid, int kind, unsigned long value) {
+    struct rlimit both = {value, value};
+    return prlimit(pid, kind, &both, NULL) < 0 ? fail("limits") : 0;
+}
+
+/* The twin enters the new box but for its own process number, and from now on its children are born in the box. */
+static int enter_box(pid_t twin, const Order *order, unsigned long scratch) {
+    long descriptor;
+    for (int at = 0; at < order->group_count; at++) {
+        MUST(descriptor = fetch(twin, order->groups[at]));
+        MUST(CALL(twin, SYS_write, descriptor, scratch, 1));
+    }
+    MUST(descriptor = fetch(twin, order->space));
+    MUST(CALL(twin, SYS_setns, descriptor, SPACES));
+    MUST(CALL(twin, SYS_close_range, 3, MOLD - 1));
+    return 0;
+}
+
+static int dress_worker(pid_t worker, const Order *order, unsigned long scratch) {
+    MUST(limit(worker, RLIMIT_NOFILE, order->open_files));
+    MUST(limit(worker, RLIMIT_NPROC, order->processes));
+    MUST(limit(worker, RLIMIT_FSIZE, order->file_bytes));
+    if (order->address_bytes)
+        MUST(limit(worker, RLIMIT_AS, order->address_bytes));
+    MUST(CALL(worker, SYS_setsid, 0));
+    if (fetch(worker, order->control) != 3 || fetch(worker, order->out) != 4 || fetch(worker, order->err) != 5)
+        return refuse("a copy's descriptors are not where they should be");
+    MUST(CALL(worker, SYS_dup3, 4, 1));
+    MUST(CALL(worker, SYS_dup3, 5, 2));
+    MUST(CALL(worker, SYS_close_range, 4, ~0U));
+    MUST(CALL(worker, SYS_setresgid, order->uid, order->uid, order->uid));
+    MUST(CALL(worker, SYS_setresuid, order->uid, order->uid, order->uid));
+    MUST(CALL(worker, SYS_prctl, PR_SET_NO_NEW_PRIVS, 1));
+    MUST(CALL(worker, SYS_prctl, PR_SET_SECCOMP, 2, scratch + 16));
+    return 0;
+}
+
+static int wake_as(pid_t worker, const State *state) {
+    Registers registers = state->general;
+    struct iovec block = {(void *)state->extended, state->extended_size};
+    registers.orig_rax = -1;
+    if (ptrace(PTRACE_SETREGS, worker, 0, &registers) < 0 ||
+        ptrace(PTRACE_SETREGSET, worker, NT_X86_XSTATE, &block) < 0 ||
+        ptrace(PTRACE_SETSIGMASK, worker, sizeof state->mask, &state->mask) < 0)
+        return fail("registers of a copy");
+    return 0;
+}
+
+/* Make a twin and a worker; both stay stopped. Whatever was made is in `made`, also where it fails. */
+int twin_make(pid_t source, const Order *order, const State *state, pid_t made[2]) {
+    char head[FILTER_AT] = "0";
+    State born;
+    made[0] = made[1] = 0;
+    MUST(clone_in(source, CLONE_PARENT | SIGCHLD, 0, &made[0]));
+    pid_t twin = made[0];
+    unsigned long scratch;
+    long address = CALL(twin, SYS_mmap, 0, SCRATCH, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    MUST(address);
+    scratch = address;
+    struct { unsigned short count; void *code; } program = {order->filter_size / 8, (void *)(scratch + FILTER_AT)};
+    memcpy(head + 16, &program, sizeof program);
+    if (order->filter_size > SCRATCH - FILTER_AT)
+        return refuse("the filter is too long");
+    MUST(put(twin, scratch, head, sizeof head));
+    MUST(put(twin, scratch + FILTER_AT, order->filter, order->filter_size));
+    MUST(enter_box(twin, order, scratch));
+    unsigned long flags = CLONE_VM | CLONE_PARENT | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD;
+    MUST(clone_in(twin, flags, seed.thread_id, &made[1]));
+    MUST(CALL(twin, SYS_setns, MOLD, CLONE_NEWPID));
+    MUST(dress_worker(made[1], order, scratch));
+    MUST(CALL(twin, SYS_munmap, scratch, SCRATCH));
+    if (state == NULL) {
+        born = seed.state;
+        born.general.rax = order->message_size;
+        if (order->message_size)
+            MUST(put(made[1], seed.message, order->message, order->message_size));
+        return wake_as(made[1], &born);
+    }
+    return wake_as(made[1], state);
+}
+
+/* Let a worker go. It may run on every processor again, whatever the twin was held to. */
+int twin_release(pid_t worker, const cpu_set_t *processors, size_t size) {
+    sched_setaffinity(worker, size, processors);
+    return ptrace(PTRACE_DETACH, worker, 0, 0) < 0 ? fail("release") : 0;
+}
+
+size_t twin_state_size(void) { return sizeof(State); }
+
+/* Stop a live worker that waits in read(3): 1 where it does, 0 where it does something else and goes on. */
+int twin_stop(pid_t worker, pid_t twin, State *state) {
+    MUST(seize(worker, 0));
+    if (read_state(worker, state) < 0)
+        goto go_on;
+    Registers *now = &state->general;
+    if (now->orig_rax != SYS_read || (long)now->rax != -512 || now->rdi != 3) {
+        ptrace(PTRACE_DETACH, worker, 0, 0);
+        return 0;
+    }
+    if (syscall(SYS_kcmp, worker, twin, 1 /* KCMP_VM */, 0, 0) != 0) {
+        refuse("the program replaced itself by another");
+        goto go_on;
+    }
+    now->rip -= 2; /* each copy makes the call again, on its own socket */
+    now->rax = SYS_read;
+    return 1;
+go_on:
+    ptrace(PTRACE_DETACH, worker, 0, 0);
+    return -1;
+}
+
+/* ---- a program in a new process of the mold's, without a copy of the mold's memory */
+
+typedef struct {
+    int program, count;
+    const int *descriptors;
+    char *const *words;
+} Start;
+
+static int start_program(void *argument) {
+    const Start *start = argument;
+    int high[32];
+    char *none[] = {NULL};
+    for (int at = 0; at < start->count; at++)
+        high[at] = fcntl(start->descriptors[at], F_DUPFD_CLOEXEC, 200);
+    int program = fcntl(start->program, F_DUPFD_CLOEXEC, 200);
+    for (int at = 0; at < start->count; at++)
+        dup2(high[at], 3 + at);
+    syscall(SYS_execveat, program, "", start->words, none, 0x1000 /* AT_EMPTY_PATH */);
+    _exit(127);
+}
+
+pid_t twin_spawn(int program, char *const words[], const int descriptors[], int count, int new_process_space) {
+    static char stack[1 << 16] __attribute__((aligned(64)));
+    Start start = {program, count, descriptors, words};
+    if (count > 32)
+        return refuse("too many descriptors");
+    int flags = CLONE_VM | CLONE_VFORK | SIGCHLD | (new_process_space ? CLONE_NEWPID : 0);
+    pid_t pid = clone(start_program, stack + sizeof stack, flags, &start);
+    return pid < 0 ? fail("clone") : pid;
+}
