@@ -34,13 +34,15 @@ class Rest:
         self._count = os.path.join(groups["pids"], box, "pids.current") if "pids" in groups else ""
         self._init, self._worker, self._alone = init, worker, alone
         self._frozen = self._resting = False
+        self._ours: set[int] | None = None
+        """Processes that were there before the first turn, where there is no freezer and they must be told apart."""
         self._since = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self) -> str:
         """A turn has ended. Returns what the program should be told of, or nothing."""
         if self._switch is None:
-            return _end_others(self._init, self._worker)
+            return _end_others(self._init, self._worker, self._ours)
         self._resting, self._since = True, self._loop.time()
         if self._tasks() > self._alone:
             self._freeze()
@@ -51,6 +53,8 @@ class Rest:
     def end(self) -> None:
         """A turn begins, or the box ends: a frozen process of version 1 could not even be killed."""
         self._resting = False
+        if self._switch is None and self._ours is None:
+            self._ours = _below(_pid(self._init))
         if self._frozen and self._switch is not None:
             self._frozen = False
             _write(self._switch[0], self._switch[2])
@@ -58,7 +62,7 @@ class Rest:
     def close(self) -> None:
         """The box ends."""
         self.end()
-        self._switch = None
+        self._switch, self._ours = None, set()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -111,14 +115,14 @@ def _write(path: str, value: bytes) -> None:
             os.close(descriptor)
 
 
-def _end_others(init: int, worker: int) -> str:
-    """Kill every process of a box but its first and its resident program, which two pidfds name; what is left."""
+def _end_others(init: int, worker: int, ours: set[int] | None) -> str:
+    """Kill every process of a box but ours, its first and its resident program, which two pidfds name; what is left."""
     first, resident = _pid(init), _pid(worker)
     if first <= 0 or resident <= 0:
         return ""
     killed: set[int] = set()
     for _ in range(_ROUNDS):
-        others = _below(first) - {resident}
+        others = _below(first) - {resident} - (ours or set())
         if not others:
             break
         for pid in others:
@@ -142,7 +146,7 @@ def _pid(descriptor: int) -> int:
 def _below(pid: int) -> set[int]:
     """Every process below one that has not ended. A box's first process adopts its orphans, so nobody escapes this."""
     found: set[int] = set()
-    waiting = [pid]
+    waiting = [pid] if pid > 0 else []
     while waiting:
         here = waiting.pop()
         with contextlib.suppress(OSError):
