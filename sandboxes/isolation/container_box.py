@@ -56,8 +56,8 @@ class ContainerBox:
         return self._stream.out, self._stream.err
 
     def on_end(self, listener: Callable[[], None]) -> None:
-        """Call `listener` once the program has ended, at once where it has."""
-        if self._ended.done():
+        """Call `listener` once the program has ended or the box is given up, at once where it has been."""
+        if self._ended.done() or self._discarded:
             listener()
         else:
             self._listeners.append(listener)
@@ -108,9 +108,9 @@ class ContainerBox:
             return
         self.usage()
         self._discarded = True
+        self._tell()
         self._stream.stop()
-        if self._ended.done():
-            self._stream.close()
+        self._stream.close()
         self._removing = asyncio.get_running_loop().create_task(self._remove(), name=f"remove {self.id[:12]}")
 
     async def kill(self) -> BoxEnd:
@@ -131,12 +131,12 @@ class ContainerBox:
             self._usage = max(self._usage, used, key=lambda usage: usage.cpu_s)
         end = await self._how()
         self._ended.set_result(end)
-        for listener in self._listeners:
+        self._tell()
+
+    def _tell(self) -> None:
+        listeners, self._listeners = self._listeners, []
+        for listener in listeners:
             listener()
-        self._listeners.clear()
-        if self._discarded:
-            # Not before the listeners: they may still be reading from the descriptors, whose numbers would be reused.
-            self._stream.close()
 
     async def _how(self) -> BoxEnd:
         told = self._stream.ended["code"] if self._stream.ended is not None else None

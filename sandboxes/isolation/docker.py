@@ -35,6 +35,8 @@ class Docker:
         self._engine: Engine | None = None
         self._facts: dict[str, Any] = {}
         self._boxes: set[ContainerBox] = set()
+        self._making: set[asyncio.Future[ContainerBox]] = set()
+        """Starts that may have lost whoever asked for them."""
         self._at_once = asyncio.Semaphore(_AT_ONCE)
 
     async def open(self) -> None:
@@ -130,6 +132,7 @@ class Docker:
 
     async def close(self) -> None:
         """Kill every box and let go of the engine."""
+        await asyncio.gather(*self._making, return_exceptions=True)
         boxes = list(self._boxes)
         for box in boxes:
             box.discard()
@@ -156,6 +159,8 @@ class Docker:
         )
         async with self._at_once:
             making = asyncio.ensure_future(self._make(args, order, spec.limits))
+            self._making.add(making)
+            making.add_done_callback(self._making.discard)
             try:
                 return await asyncio.shield(making)
             except asyncio.CancelledError:

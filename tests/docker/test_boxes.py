@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,7 +51,8 @@ class Talk:
 
 
 async def _containers(api: Any, **filters: str) -> list[Any]:
-    rows: list[Any] = await asyncio.to_thread(api.containers, all=True, filters=filters or {"label": OWNER})
+    mine = {"label": f"{OWNER}={owner()[OWNER]}"}
+    rows: list[Any] = await asyncio.to_thread(api.containers, all=True, filters=filters or mine)
     return rows
 
 
@@ -154,7 +154,7 @@ async def test_a_cancelled_start_leaves_nothing(isolation: Any, api: Any) -> Non
 
 
 async def test_an_engine_that_goes_away_is_a_fault_of_ours(
-    python_image: str, engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    python_image: str, engine: str, api: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from agenthub.sandboxes.isolation.docker import Docker
 
@@ -172,6 +172,7 @@ async def test_an_engine_that_goes_away_is_a_fault_of_ours(
         end = await box.ended()
         assert end.host_fault and end.code is None
         await isolation.close()
+        await asyncio.to_thread(api.remove_container, box.id, force=True)
     finally:
         if proxy.returncode is None:
             proxy.kill()
@@ -289,3 +290,17 @@ def test_a_window_keeps_both_ends_and_counts_the_rest() -> None:
     for piece in (b"ab", b"cde", b"f", b"ghij"):
         window.add(piece)
     assert (bytes(window.head), bytes(window.tail), window.dropped) == (b"abc", b"ij", 5)
+
+
+async def test_the_end_of_an_isolation_takes_what_is_still_being_started(python_image: str, api: Any) -> None:
+    from agenthub.sandboxes.isolation.docker import Docker
+
+    isolation = Docker()
+    await isolation.open()
+    spawning = [asyncio.ensure_future(isolation.spawn(SPEC)) for _ in range(3)]
+    await asyncio.sleep(0.2)
+    for start in spawning:
+        start.cancel()
+    await isolation.close()
+    assert await _containers(api) == []
+    await asyncio.gather(*spawning, return_exceptions=True)

@@ -76,7 +76,7 @@ async def test_files_last_and_the_rest_does_not(factory: ShellSandbox, isolation
     await session.close()
 
 
-@pytest.mark.parametrize("isolation", ["docker", "gvisor"])
+@pytest.mark.parametrize("isolation", ["docker", pytest.param("gvisor", marks=pytest.mark.slow)])
 async def test_copies_have_the_files_and_go_their_own_ways(factory: ShellSandbox, isolation: str) -> None:
     session = await factory.start(spec(isolation))
     await run(session, "echo before > made; rm README.md; ln -s made link")
@@ -90,7 +90,7 @@ async def test_copies_have_the_files_and_go_their_own_ways(factory: ShellSandbox
         await session.fork(1)
 
 
-@pytest.mark.parametrize("isolation", ["docker", "gvisor"])
+@pytest.mark.parametrize("isolation", ["docker", pytest.param("gvisor", marks=pytest.mark.slow)])
 async def test_a_command_whose_time_is_up_is_killed_with_its_children(factory: ShellSandbox, isolation: str) -> None:
     session = await factory.start(spec(isolation))
     text, failed = await run(session, "(sleep 1000 &) ; echo begun; sleep 1000", timeout_s=1.5)
@@ -133,7 +133,7 @@ async def test_what_a_policy_does_to_its_box_is_its_own_fault(factory: ShellSand
 
 async def test_what_cannot_be_had_is_refused_by_name(factory: ShellSandbox) -> None:
     with pytest.raises(UserError, match="isolation 'jail' cannot start"):
-        await factory.start(SandboxSpec(image="test-rle"))
+        await factory.start(SandboxSpec(image="test-rle", isolation="jail"))
     with pytest.raises(UserError, match="no image 'agenthub/test-rel:latest'; did you mean"):
         await factory.start(SandboxSpec(image="test-rel", isolation="docker"))
     with pytest.raises(UserError, match="no folder '/nowhere'"):
@@ -208,7 +208,13 @@ CHEATS = {
 }
 
 
-@pytest.mark.parametrize("cheat", CHEATS.values(), ids=CHEATS)
+_SLOW = {"tests emptied", "tests are a file", "inodes spent", "runner shadowed on the path", "strange names"}
+
+
+@pytest.mark.parametrize(
+    "cheat",
+    [pytest.param(cheat, id=name, marks=[pytest.mark.slow] * (name in _SLOW)) for name, cheat in CHEATS.items()],
+)
 async def test_what_does_not_repair_does_not_win(images: dict[str, str], cheat: str) -> None:
     reward, outcome, reason = await play(task(RLE), cheat)
     assert (reward, outcome) == (0.0, Outcome.OK), reason
