@@ -11,6 +11,7 @@ import pytest
 
 from agenthub.errors import ConfigError, UnknownName
 from agenthub.records import Message
+from agenthub.sandbox import SandboxSpec
 from agenthub.suites.load import default_folder, find_task, load_suite, load_suites, open_task
 from agenthub.suites.task import Suite, TaskLimits
 
@@ -140,7 +141,7 @@ def test_memory_is_set_aside_and_a_lost_box_restored_where_a_task_says_so(tmp_pa
     assert (task.tools[0].spec.request_mb, task.on_lost, task.max_restores) == (64, "restore", 3)
     assert task.tools[0].spec.isolation == ""
     plain = load(tmp_path, HEAD + TASK + tools).tasks[0]
-    assert (plain.tools[0].spec.request_mb, plain.on_lost) == (16, "end")
+    assert (plain.tools[0].spec.request_mb, plain.on_lost) == (SandboxSpec().request_mb, "end")
     low = "  sandbox: {resources: {request: 64M, memory: 32M}}\n"
     assert "resources.request 64M is above memory 32M" in error(tmp_path, HEAD + TASK + tools + low)
 
