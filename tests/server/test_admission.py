@@ -66,8 +66,9 @@ def test_an_episode_asks_for_each_of_its_boxes_once_and_for_their_copies() -> No
         ToolUse(name="b", uses="fake", tool="other", spec=small),
         ToolUse(name="c", uses="fake", spec=large),
     )
-    assert request_mb(fake_task(tools=tools)) == SandboxSpec().request_mb + 100
-    assert request_mb(fake_task(tools=tools, on_lost="restore")) == 232
+    once = small.request_mb + large.request_mb
+    assert request_mb(fake_task(tools=tools)) == once
+    assert request_mb(fake_task(tools=tools, on_lost="restore")) == 2 * once
     assert request_mb(fake_task(tools=())) == 0
 
 
