@@ -41,9 +41,19 @@ def engine() -> Iterator[str]:
     host = done.stdout.strip().removeprefix("DOCKER_HOST=")
     os.environ["DOCKER_HOST"] = host
     yield host
+    _prune(host)
     del os.environ["DOCKER_HOST"]
     if not ran_before:
         subprocess.run([script, "stop"], timeout=120, check=True)
+
+
+def _prune(host: str) -> None:
+    """Images that a later build has taken the name of; only of an engine that is the tests' own."""
+    import docker
+
+    client = docker.APIClient(base_url=host, version="auto", timeout=300)
+    client.prune_images(filters={"dangling": True})
+    client.close()
 
 
 @pytest.fixture(scope="session")
