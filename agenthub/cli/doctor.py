@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from agenthub.errors import UserError
 from agenthub.isolation import Layer, LayerState
 
 __all__ = ["command", "report"]
@@ -68,7 +69,24 @@ def _isolations() -> list[Layer]:
         whole = Layer(name="jail", state=LayerState.DEGRADED, detail=f"works, weaker in {', '.join(weaker)}")
     else:
         whole = Layer(name="jail", state=LayerState.OK, detail="works, with every layer")
-    return [*layers, whole]
+    return [*layers, whole, *(_containers(name) for name in ("docker", "gvisor"))]
+
+
+def _containers(name: str) -> Layer:
+    """An isolation made of containers, in one row."""
+    from agenthub.registry import registry
+
+    try:
+        layers: tuple[Layer, ...] = registry("isolation").load(name)().layers()
+    except UserError as error:
+        need = f"{error}; pip install 'agenthub[docker]'; without it: no tasks in images of their own"
+        return Layer(name=name, state=LayerState.MISSING, detail=need)
+    worst = next(
+        (layer for state in (LayerState.MISSING, LayerState.DEGRADED) for layer in layers if layer.state is state), None
+    )
+    if worst is not None:
+        return Layer(name=name, state=worst.state, detail=f"{worst.name}: {worst.detail}")
+    return Layer(name=name, state=LayerState.OK, detail=", ".join(layer.detail for layer in layers))
 
 
 def _package(name: str, use: str) -> Layer:

@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from agenthub.cli.doctor import report
 from agenthub.isolation import LayerState
 
@@ -17,9 +19,18 @@ def doctor(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_report_has_every_layer_and_package() -> None:
     names = [row.name for row in report()]
-    assert names[0] == "machine" and {"kernel", "seccomp", "jail", "torch", "transformers"} <= set(names)
+    assert names[0] == "machine" and {"kernel", "seccomp", "jail", "docker", "gvisor", "torch", "transformers"} <= set(
+        names
+    )
     assert len(names) == len(set(names))
     assert all(row.detail for row in report())
+
+
+def test_an_engine_that_is_not_there_is_told_with_what_it_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+    rows = {row.name: row for row in report()}
+    for name in ("docker", "gvisor"):
+        assert rows[name].state is LayerState.MISSING and "images of their own" in rows[name].detail
 
 
 def test_json_is_one_object() -> None:
