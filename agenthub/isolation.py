@@ -165,8 +165,11 @@ class Resting(Protocol):
 class Copyable(Protocol):
     """A `Box` of which live copies can be made while its resident program waits for the next order."""
 
-    async def copies(self, count: int) -> Sequence[Box]:
-        """`count` boxes with the memory, the files and the limits of this one; each waits for an order of its own.
+    async def copies(self, count: int, order: bytes) -> Sequence[Box]:
+        """`count` boxes with the memory, the files and the limits of this one.
+
+        Args:
+            order: what each copy finds on its own socket as it wakes up waiting for it.
 
         Raises:
             ForkRefused: a copy would not be sound; nothing has changed.

@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, Protocol
 
 from agenthub.sandboxes.isolation import syscalls as sys_
@@ -42,11 +42,11 @@ class Births(Protocol):
     def spawn(self, message: Message, control: int, status: int) -> Kept:
         """A new box. Both descriptors are the caller's. Raises OSError."""
 
-    def copy(self, source: Kept, message: Message, pairs: Sequence[tuple[int, int]]) -> list[Kept | OSError]:
-        """Copies of a live box, each with its control and status descriptors.
+    def copy(self, source: Kept, message: Message, pairs: Sequence[tuple[int, int]]) -> Iterator[Kept]:
+        """Copies of a live box, one for each pair of control and status descriptors, each running as it is given.
 
         Raises:
-            Unsound, OSError: there can be none. One that fails alone is an error in its place.
+            Unsound, OSError: there can be none, or no more.
         """
 
     def alive(self, pid: int) -> bool:
@@ -115,7 +115,7 @@ class ForkBirths:
         self._fresh, self._limits = False, limits
         return Kept(group, pid, os.pidfd_open(pid), status)
 
-    def copy(self, source: Kept, message: Message, pairs: Sequence[tuple[int, int]]) -> list[Kept | OSError]:
+    def copy(self, source: Kept, message: Message, pairs: Sequence[tuple[int, int]]) -> Iterator[Kept]:
         """Always refused."""
         raise Unsound(self.no_fork)
 
@@ -172,33 +172,31 @@ class TwinBirths:
             kept.twin = 0
         return kept
 
-    def copy(self, source: Kept, message: Message, pairs: Sequence[tuple[int, int]]) -> list[Kept | OSError]:
+    def copy(self, source: Kept, message: Message, pairs: Sequence[tuple[int, int]]) -> Iterator[Kept]:
         """As Births says."""
         if not source.twin or source.room is None or not source.worker:
             raise Unsound("the box runs a program of its own")
         rooms = self._rooms.take(source.room.limits, len(pairs))
-        born: list[Made] = []
+        here = 0
         try:
             with self._twins.stopped(source.worker, source.twin):
                 self._check(source, source.room)
-                for room, (control, _) in zip(rooms, pairs, strict=True):
-                    born.append(self._twins.copy(source.twin, self._order(room, control)))
                 self._rooms.copy_files(source.room, rooms)
-        except (OSError, Unsound):
-            for made in born:
-                destroy(made.twin, made.worker)
-            for room in rooms:
+                for room, pair in zip(rooms, pairs, strict=True):
+                    kept = self._copied(source.twin, room, pair)
+                    here += 1
+                    yield kept
+        finally:
+            for room in rooms[here:]:
                 room.destroy()
-            raise
-        return [self._moved_in(*row) for row in zip(rooms, born, pairs, strict=True)]
 
-    def _moved_in(self, room: Room, made: Made, pair: tuple[int, int]) -> Kept | OSError:
+    def _copied(self, twin: int, room: Room, pair: tuple[int, int]) -> Kept:
+        made = self._twins.copy(twin, self._order(room, pair[0]))
         try:
             return self._admit(room, made, *pair)
-        except OSError as error:
+        except OSError:
             destroy(made.twin, made.worker)
-            room.destroy()
-            return error
+            raise
 
     def alive(self, pid: int) -> bool:
         """As Births says."""
@@ -228,6 +226,7 @@ class TwinBirths:
             out=room.inside[0],
             err=room.inside[1],
             groups=room.tasks,
+            late=room.group.late,
             uid=room.uid,
             limits=room.limits,
             cgroup_memory=self._cgroup_memory,

@@ -62,6 +62,7 @@ def become_init(birth: Birth) -> NoReturn:
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
         _enclose(birth)
         out, out_inside = os.pipe2(os.O_CLOEXEC)
         err, err_inside = os.pipe2(os.O_CLOEXEC)

@@ -189,10 +189,15 @@ class Group:
                 # costs up to a millisecond a write.
                 _write(folder, "tasks" if row.version == 1 else "cgroup.procs", "0")
 
+    @property
+    def late(self) -> int:
+        """How many of the last of `tasks` only count or slow what runs."""
+        return sum(_late(row) for row, _ in self._folders)
+
     def tasks(self) -> list[int]:
-        """A file of each hierarchy, the caller's to close: a process that writes "0" there moves itself into the group."""
+        """A file of each hierarchy, the caller's to close; a process that writes "0" there moves itself in."""
         files: list[int] = []
-        for row, parent in self._folders:
+        for row, parent in sorted(self._folders, key=lambda it: _late(it[0])):
             name = "tasks" if row.version == 1 else "cgroup.procs"
             files.append(os.open(f"{self.name}/{name}", os.O_WRONLY | os.O_CLOEXEC, dir_fd=parent))
         return files
@@ -223,6 +228,10 @@ class Group:
             except OSError:
                 gone = False
         return gone
+
+
+def _late(row: Hierarchy) -> bool:
+    return row.version == 1 and row.controllers <= {"cpu", "cpuacct"}
 
 
 def _limit(row: Hierarchy, folder: int, caps: Caps) -> None:

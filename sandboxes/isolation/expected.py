@@ -31,10 +31,13 @@ class Hello:
 class Expected:
     """One box in the making: call `sent`, then `hello`, then take `control` and `status`, or `drop` it."""
 
-    def __init__(self) -> None:
+    def __init__(self, order: bytes = b"") -> None:
         self.control, self._inside = socket.socketpair()
         self.status, self._status_inside = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.control.setblocking(False)
+        if order:
+            # A socket takes more than an order is long.
+            self.control.send(order)
 
     @property
     def given(self) -> list[int]:

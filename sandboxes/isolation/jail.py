@@ -139,7 +139,7 @@ class Jail:
         message = {"argv": spec.argv, "env": dict(spec.env), "limits": asdict(spec.limits)}
         return (await self._made(mold, message, spec.limits, 1))[0]
 
-    async def _copies(self, box: JailBox, count: int) -> list[JailBox]:
+    async def _copies(self, box: JailBox, count: int, order: bytes) -> list[JailBox]:
         """As JailBox.copies says."""
         mold = self._boxes.get(box)
         if mold is None or not mold.alive:
@@ -151,7 +151,7 @@ class Jail:
             async with asyncio.timeout(_SPAWN_S) as limit:
                 while len(made) < count:
                     more = min(count - len(made), _COPIES_AT_ONCE)
-                    made += await self._made(mold, {"copy": box.id}, box.limits, more)
+                    made += await self._made(mold, {"copy": box.id}, box.limits, more, order)
         except BaseException as error:
             for it in made:
                 it.discard()
@@ -160,9 +160,11 @@ class Jail:
             raise
         return made
 
-    async def _made(self, mold: MoldLink, message: dict[str, Any], limits: Limits, count: int) -> list[JailBox]:
+    async def _made(
+        self, mold: MoldLink, message: dict[str, Any], limits: Limits, count: int, order: bytes = b""
+    ) -> list[JailBox]:
         """Boxes that one message asks a mold for. Raises HostFault, ForkRefused; nothing is left of them then."""
-        expected = [Expected() for _ in range(count)]
+        expected = [Expected(order) for _ in range(count)]
         boxes: list[JailBox] = []
         try:
             try:

@@ -32,7 +32,7 @@ class JailBox:
         limits: Limits,
         groups: Mapping[str, str],
         changed: Callable[[JailBox], None],
-        copies: Callable[[JailBox, int], Awaitable[list[JailBox]]],
+        copies: Callable[[JailBox, int, bytes], Awaitable[list[JailBox]]],
     ) -> None:
         self.id = name = hello.name
         self.limits = limits
@@ -96,11 +96,11 @@ class JailBox:
         """As isolation.Resting says."""
         self._rest.end()
 
-    async def copies(self, count: int) -> list[JailBox]:
+    async def copies(self, count: int, order: bytes) -> list[JailBox]:
         """As isolation.Copyable says."""
         if self._discarded:
             raise HostFault("the box was given up")
-        return await self._copies(self, count)
+        return await self._copies(self, count, order)
 
     def discard(self) -> None:
         """Kill process 1, and with it everything in the box, and close all that leads into it."""

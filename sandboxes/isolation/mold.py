@@ -17,7 +17,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -44,6 +44,7 @@ _RETRY_S = 0.005
 _QUIET_S = 0.002
 """How long nothing must have been asked for before the next box's parts are made."""
 _STOCK = 8
+_NICE = -10
 _MOST_DESCRIPTORS = 240
 
 
@@ -211,28 +212,31 @@ class Mold:
             self._serving = False
             return
         pairs = list(zip(descriptors[0::2], descriptors[1::2], strict=True))
-        made: list[Kept | OSError]
-        refused = False
+        waiting = iter(pairs)
+        said: dict[str, str] = {}
         try:
-            made = self._copies(message, pairs) if "copy" in message else [self._births.spawn(message, *pairs[0])]
-        except (OSError, Unsound) as error:
-            made = [OSError(str(error)) for _ in pairs]
-            refused = isinstance(error, Unsound)
-        for (control, status), kept in zip(pairs, made, strict=True):
-            if isinstance(kept, OSError):
-                # Nobody but the hub reads this pipe, so the text reaches it even where no process could be made.
-                row = {"refused": str(kept)} if refused else {"error": f"cannot start a box: {kept}"}
-                write_line(status, row)
-                os.close(status)
-            else:
+            for kept in self._made(message, pairs):
+                os.close(next(waiting)[0])
                 self._keep(kept)
+        except Unsound as error:
+            said = {"refused": str(error)}
+        except OSError as error:
+            said = {"error": f"cannot start a box: {error}"}
+        for control, status in waiting:
+            # Nobody but the hub reads this pipe, so the text reaches it even where no process could be made.
+            write_line(status, said)
+            os.close(status)
             os.close(control)
 
-    def _copies(self, message: dict[str, Any], pairs: list[tuple[int, int]]) -> list[Kept | OSError]:
+    def _made(self, message: dict[str, Any], pairs: list[tuple[int, int]]) -> Iterator[Kept]:
+        """The boxes that a message asks for. Raises OSError, Unsound."""
+        if "copy" not in message:
+            yield self._births.spawn(message, *pairs[0])
+            return
         source = self._boxes.get(message["copy"])
         if source is None:
             raise OSError("the box has ended")
-        return self._births.copy(source, message, pairs)
+        yield from self._births.copy(source, message, pairs)
 
     def _keep(self, kept: Kept) -> None:
         self._boxes[kept.group.name] = kept
@@ -283,6 +287,9 @@ def run(spec: MoldSpec, channel: socket.socket) -> NoReturn:
     of the mold or the supervisor leaves a process behind.
     """
     sys_.prctl(sys_.PR_SET_PDEATHSIG, signal.SIGKILL)
+    with contextlib.suppress(PermissionError):
+        # It ends boxes that take all there is, and every step of a copy is a switch to or from it.
+        os.setpriority(os.PRIO_PROCESS, 0, _NICE)
     try:
         try:
             if spec.rootless:

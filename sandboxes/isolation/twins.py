@@ -11,7 +11,9 @@ import ctypes
 import fcntl
 import json
 import os
+import re
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +28,8 @@ __all__ = ["Made", "Order", "Twins", "Unsound", "destroy", "memory_file"]
 
 _MOLD = 100
 """Descriptor of a pidfd of the mold in its seed and in every twin; the C part knows the number too."""
+_POST = 101
+"""Descriptor of the socket through which a new twin gets its others."""
 _GROUPS = 8
 _MESSAGE_BYTES = 1 << 16
 _SEED_S = 5.0
@@ -34,6 +38,7 @@ _PAUSE_S = 0.0005
 _LATE_MS = 5_000
 _WALL = 0x40000000
 _ADD_SEALS, _EVERY_SEAL = 1033, 15
+_SHARED = re.compile(r"^\S+ (..\Ss) \S+ ([0-9a-f]+):([0-9a-f]+) ", re.MULTILINE)
 _SAFE = {"CapInh": 0, "CapPrm": 0, "CapEff": 0, "CapBnd": 0, "CapAmb": 0, "NoNewPrivs": 1, "Seccomp": 2}
 
 
@@ -49,6 +54,7 @@ class _Order(ctypes.Structure):
         ("err", ctypes.c_int),
         ("groups", ctypes.c_int * _GROUPS),
         ("group_count", ctypes.c_int),
+        ("late", ctypes.c_int),
         ("uid", ctypes.c_uint),
         ("open_files", ctypes.c_ulong),
         ("processes", ctypes.c_ulong),
@@ -56,6 +62,8 @@ class _Order(ctypes.Structure):
         ("address_bytes", ctypes.c_ulong),
         ("filter", ctypes.c_char_p),
         ("filter_size", ctypes.c_size_t),
+        ("post", ctypes.c_int),
+        ("post_inside", ctypes.c_int),
         ("message", ctypes.c_char_p),
         ("message_size", ctypes.c_size_t),
     ]
@@ -72,6 +80,8 @@ class Order:
     err: int
     groups: Sequence[int]
     """The files of control groups through which a process moves itself."""
+    late: int
+    """How many of the last of them the worker enters by itself."""
     uid: int
     limits: dict[str, Any]
     """The fields of isolation.Limits."""
@@ -95,6 +105,7 @@ class Twins:
         self._message = ctypes.create_string_buffer(_MESSAGE_BYTES)
         self._state = ctypes.create_string_buffer(library.twin_state_size())
         self._seed = 0
+        self._post, self._post_inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
 
     @staticmethod
     def load(native: Native) -> ctypes.CDLL:
@@ -180,13 +191,12 @@ class Twins:
                 raise Unsound("the program has child processes")
         own = {os.fstat(folder).st_dev for folder in folders}
         anonymous = os.stat(self._anonymous()).st_dev
-        for line in self._read(f"{worker}/maps").splitlines():
-            words = line.split(maxsplit=5)
-            major, minor = (int(part, 16) for part in words[3].split(":"))
-            device = os.makedev(major, minor)
-            if device in own:
+        maps = self._read(f"{worker}/maps")
+        for device in own:
+            if f" {os.major(device):02x}:{os.minor(device):02x} " in maps:
                 raise Unsound("the program maps a file of its box into memory")
-            if words[1][3] == "s" and ("w" in words[1] or device == anonymous):
+        for rights, major, minor in _SHARED.findall(maps):
+            if "w" in rights or os.makedev(int(major, 16), int(minor, 16)) == anonymous:
                 raise Unsound("the program shares memory (a MAP_SHARED mapping)")
 
     def alive(self, pid: int) -> bool:
@@ -222,6 +232,7 @@ class Twins:
             order.err,
             (ctypes.c_int * _GROUPS)(*order.groups),
             len(order.groups),
+            order.late,
             order.uid,
             limits["open_files"],
             limits["pids"],
@@ -229,6 +240,8 @@ class Twins:
             0 if order.cgroup_memory else limits["memory_mb"] << 20,
             self._filter,
             len(self._filter),
+            self._post.fileno(),
+            self._post_inside.fileno(),
             message,
             len(message),
         )
@@ -271,9 +284,11 @@ class Twins:
             null = os.open("/dev/null", os.O_RDWR)
             for wanted in (0, 1, 2):
                 os.dup2(null, wanted)
+            post = fcntl.fcntl(self._post_inside.fileno(), fcntl.F_DUPFD_CLOEXEC, _POST + 1)
             os.dup2(me, _MOLD, inheritable=False)
+            os.dup2(post, _POST, inheritable=False)
             sys_.close_range(3, _MOLD - 1)
-            sys_.close_range(_MOLD + 1)
+            sys_.close_range(_POST + 1)
             os.environ.clear()
             sys_.prctl(sys_.PR_SET_NO_NEW_PRIVS, 1)
             length = self._library.twin_park()

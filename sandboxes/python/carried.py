@@ -14,6 +14,8 @@ __all__ = ["Carried"]
 
 _STANDARD = (0, 1, 2)
 _ONCE = os.O_CREAT | os.O_EXCL | os.O_TRUNC
+_AT_FIRST = {it: signal.SIG_IGN for it in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ)}
+"""What a process that was just made does with these; everything else is at its default."""
 _KINDS = ("socket:", "pipe:", "anon_inode:", "/memfd:")
 
 
@@ -32,6 +34,8 @@ class Carried:
         self._folder = _folder()
         self._mask = os.umask(0o022)
         os.umask(self._mask)
+        handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+        self._signals = [it for it in handlers if handlers[it] != _AT_FIRST.get(it, signal.SIG_DFL)]
         self._files = [row for row in map(_open_file, _numbers(control)) if row is not None]
 
     def restore(self) -> list[str]:
@@ -46,13 +50,11 @@ class Carried:
             if not _reopen(row):
                 lost.append(f"{row.number} ({row.path.partition(':')[0] if row.path.startswith(_KINDS) else row.path})")
                 _keep_taken(row.number)
-        for number in signal.valid_signals():
-            handler = signal.getsignal(number)
-            if handler is not None and number not in (signal.SIGKILL, signal.SIGSTOP):
-                try:
-                    signal.signal(number, handler)
-                except (OSError, ValueError):
-                    continue
+        for number in self._signals:
+            try:
+                signal.signal(number, signal.getsignal(number))
+            except (OSError, TypeError, ValueError):
+                lost.append(f"handler of signal {number}")
         return lost
 
 

@@ -12,6 +12,7 @@ from agenthub.records import Call, Observation, Text
 from agenthub.sandbox import Sandbox
 from agenthub.sandboxes.python.capture import Capture, Shown, harmless
 from agenthub.sandboxes.python.channel import Channel, Overdue
+from agenthub.sandboxes.python.frames import encode
 
 __all__ = ["PythonSession", "Settings"]
 
@@ -99,17 +100,17 @@ class PythonSession:
         box = self._box
         if not isinstance(box, Copyable):
             raise ForkRefused("a live interpreter cannot be copied here; its copies are made by replay")
-        await self._order({"op": "fork"})
+        await self._order(_order("fork"))
         try:
-            boxes = await box.copies(n)
+            boxes = await box.copies(n, encode(_order("forked", copy=True)))
         except AgenthubError:
-            await self._order({"op": "forked", "copy": False})
+            await self._order(_order("forked", copy=False))
             raise
         output_bytes = self._channel.output_bytes
         copies = [PythonSession(it, output_bytes=output_bytes, settings=self._settings) for it in boxes]
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._order({"op": "forked", "copy": False}))
+                group.create_task(self._order(_order("forked", copy=False)))
                 for copy in copies:
                     group.create_task(copy._begin_as_copy(self._turn))
         except BaseExceptionGroup as errors:
@@ -121,17 +122,17 @@ class PythonSession:
 
     async def _begin_as_copy(self, turn: int) -> None:
         self._turn = turn
-        lost = (await self._order({"op": "forked", "copy": True})).get("lost")
+        lost = (await self._order(_order("forked", copy=True), sent=True)).get("lost")
         if isinstance(lost, list) and lost:
             self._note = f"open in the original, closed in this copy: {', '.join(map(str, lost[:8]))[:400]}\n"
 
-    async def _order(self, message: dict[str, object]) -> dict[str, object]:
+    async def _order(self, message: dict[str, object], *, sent: bool = False) -> dict[str, object]:
         """One exchange that runs no code of a turn; what is written meanwhile is dropped. Raises BoxLost, HostFault."""
         self._check_alive()
         self._channel.begin(Capture(1), Capture(1))
         deadline = asyncio.get_running_loop().time() + _ORDER_S
         try:
-            reply, _ = await self._answer(message | {"id": message["op"]}, deadline, f"{_ORDER_S:g} s")
+            reply, _ = await self._answer(message, deadline, f"{_ORDER_S:g} s", sent=sent)
         except (BoxLost, HostFault) as error:
             self._ended = str(error)
             self.discard()
@@ -158,10 +159,12 @@ class PythonSession:
         deadline = asyncio.get_running_loop().time() + timeout_s
         return await self._answer({"op": "exec", "id": self._turn, "code": code}, deadline, f"{timeout_s:g} s")
 
-    async def _answer(self, message: dict[str, object], deadline: float, time: str) -> tuple[dict[str, object], bool]:
+    async def _answer(
+        self, message: dict[str, object], deadline: float, time: str, *, sent: bool = False
+    ) -> tuple[dict[str, object], bool]:
         interrupted = False
         try:
-            reply = await self._channel.ask(message, deadline)
+            reply = await (self._channel.again(deadline) if sent else self._channel.ask(message, deadline))
         except Overdue:
             interrupted = True
             await self._box.signal_soft()
@@ -173,6 +176,10 @@ class PythonSession:
         if reply.get("id") != message["id"]:
             await self._channel.lost("the program wrote to the sandbox's socket")
         return reply, interrupted
+
+
+def _order(op: str, **more: object) -> dict[str, object]:
+    return {"op": op, "id": op, **more}
 
 
 def _observation(call_id: str, out: Shown, err: Shown, reply: dict[str, object], notice: str, note: str) -> Observation:

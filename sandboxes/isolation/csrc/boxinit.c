@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -175,6 +176,7 @@ static void copy_folder(int from, int into, int depth) {
 }
 
 int main(int count, char **words) {
+    setpriority(PRIO_PROCESS, 0, 0);
     if (count == 5 && !strcmp(words[1], "init"))
         become_init(words[2], strtoul(words[3], NULL, 10), atoi(words[4]));
     if (count == 4 && !strcmp(words[1], "copy")) {

@@ -5,9 +5,10 @@
  *
  *     source twin --clone--> new twin (a copy of the memory) --enters the new box, clone(CLONE_VM)--> new worker
  *
- * Every call is put into the stopped process through its registers and checked at its entry and its exit, because the
- * instruction behind it lies in hostile memory. What a call needs in memory lies in a page that is made for it, in a
- * memory that nobody who runs can reach. The mold calls this as a library; it has one thread, the only one that traces.
+ * Every call is put into the stopped process through its registers and made by one single step, over an instruction that
+ * was looked at before: nobody who runs can change it, because the memory's only other owner is stopped as well and shares
+ * no page with anybody. What a call needs in memory lies in a page that is made for it in the copy, before the copy runs.
+ * The mold calls this as a library; it has one thread, the only one that traces.
  */
 #define _GNU_SOURCE
 #include <elf.h>
@@ -23,6 +24,7 @@
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/uio.h>
@@ -34,21 +36,26 @@
 #error "twins are made for x86_64"
 #endif
 
-enum { MOLD = 100, SCRATCH = 1 << 16, FILTER_AT = 64, ARCH = 0xC000003E, MOST_GROUPS = 8 };
+enum { MOLD = 100, POST = 101, MOST_GROUPS = 8 };
+/* Descriptors as they arrive in a new twin; the files of control groups follow. */
+enum { CONTROL = 3, OUT, ERR, SPACE, GROUPS };
+
+/* The page that is made for calls. */
+typedef struct {
+    char zero[16];
+    struct { unsigned short count; void *code; } program;
+    struct msghdr message;
+    struct iovec text;
+    char byte[16];
+    char control[CMSG_SPACE((4 + MOST_GROUPS) * sizeof(int))];
+    unsigned char filter[40000];
+} Scratch;
+
 #define SPACES (CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP)
 #define OPTIONS                                                                                                        \
     (PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL)
 
 typedef struct user_regs_struct Registers;
-
-/* What PTRACE_GET_SYSCALL_INFO answers; its name differs from C library to C library. */
-typedef struct {
-    uint8_t kind; /* 1 at the entry of a call */
-    uint8_t padding[3];
-    uint32_t machine;
-    uint64_t instruction_pointer, stack_pointer, number, arguments[6];
-    uint64_t room[4];
-} CallInfo;
 
 /* A worker as it was stopped: what the kernel gives back to a program that goes on. */
 typedef struct {
@@ -122,12 +129,18 @@ static int wait_stop(pid_t pid, int *status) {
 
 /* ---- one call in a stopped process */
 
+/* The two bytes of `syscall`, seen now; nobody changes them while the memory's owners are stopped. */
+static int check_instruction(pid_t pid) {
+    unsigned char code[2];
+    struct iovec here = {code, 2}, there = {(void *)seed.instruction, 2};
+    if (process_vm_readv(pid, &here, 1, &there, 1, 0) != 2 || code[0] != 0x0f || code[1] != 0x05)
+        return refuse("the program changed the code that a copy starts from");
+    return 0;
+}
+
 static long inject(pid_t pid, long number, const long arguments[6], pid_t *child) {
-    Registers registers;
-    CallInfo call;
+    Registers registers = seed.state.general;
     int status;
-    if (ptrace(PTRACE_GETREGS, pid, 0, &registers) < 0)
-        return fail("registers");
     registers.rip = seed.instruction;
     registers.rax = number;
     registers.orig_rax = -1;
@@ -137,44 +150,31 @@ static long inject(pid_t pid, long number, const long arguments[6], pid_t *child
     registers.r10 = arguments[3];
     registers.r8 = arguments[4];
     registers.r9 = arguments[5];
-    if (ptrace(PTRACE_SETREGS, pid, 0, &registers) < 0 || ptrace(PTRACE_SYSCALL, pid, 0, 0) < 0)
-        return fail("a call's start");
-    if (wait_stop(pid, &status) < 0)
-        goto kill;
-    if (ptrace(PTRACE_GET_SYSCALL_INFO, pid, sizeof call, &call) < 0) {
-        fail("a call's entry");
-        goto kill;
-    }
-    int same = status >> 8 == (SIGTRAP | 0x80) && call.kind == 1 && call.machine == ARCH &&
-               (long)call.number == number && call.instruction_pointer == seed.instruction + 2;
-    for (int at = 0; same && at < 6; at++)
-        same = (long)call.arguments[at] == arguments[at];
-    if (!same) {
-        refuse("the program changed the code that a copy starts from");
-        goto kill;
-    }
+    if (ptrace(PTRACE_SETREGS, pid, 0, &registers) < 0)
+        return fail("registers");
     for (;;) {
-        if (ptrace(PTRACE_SYSCALL, pid, 0, 0) < 0) {
+        if (ptrace(PTRACE_SINGLESTEP, pid, 0, 0) < 0) {
             fail("a call");
             goto kill;
         }
         if (wait_stop(pid, &status) < 0)
             goto kill;
         int event = status >> 16;
-        if (event == PTRACE_EVENT_FORK || event == PTRACE_EVENT_CLONE || event == PTRACE_EVENT_VFORK) {
-            unsigned long made = 0;
-            ptrace(PTRACE_GETEVENTMSG, pid, 0, &made);
-            if (child != NULL)
-                *child = made;
-        } else if (status >> 8 == (SIGTRAP | 0x80)) {
+        if (event != PTRACE_EVENT_FORK && event != PTRACE_EVENT_CLONE && event != PTRACE_EVENT_VFORK)
             break;
-        } else {
-            refuse("a stopped process did not stay stopped");
-            goto kill;
-        }
+        unsigned long made = 0;
+        ptrace(PTRACE_GETEVENTMSG, pid, 0, &made);
+        if (child != NULL)
+            *child = made;
     }
-    if (ptrace(PTRACE_GETREGS, pid, 0, &registers) < 0)
-        return fail("a call's result");
+    if (ptrace(PTRACE_GETREGS, pid, 0, &registers) < 0) {
+        fail("a call's result");
+        goto kill;
+    }
+    if (status >> 8 != SIGTRAP || registers.rip != seed.instruction + 2) {
+        refuse("a stopped process did not stay stopped");
+        goto kill;
+    }
     if ((long)registers.rax < 0) {
         errno = -(long)registers.rax;
         snprintf(reason, sizeof reason, "call %ld of a copy: %s", number, strerror(errno));
@@ -265,17 +265,34 @@ typedef struct {
     int space;   /* pidfd of the new box's process 1; this and the next are the mold's descriptors */
     int control, out, err;
     int groups[MOST_GROUPS];
-    int group_count;
+    int group_count, late; /* the last `late` of them the worker enters by itself: they would only slow the twin */
     unsigned uid;
     unsigned long open_files, processes, file_bytes;
     unsigned long address_bytes; /* 0 where a control group holds the memory */
     const void *filter;
     size_t filter_size;
+    int post, post_inside; /* the mold's end of the twins' socket, and theirs */
     const void *message; /* to a worker made of the seed; NULL for a copy */
     size_t message_size;
 } Order;
 
-static long fetch(pid_t pid, int descriptor) { return CALL(pid, SYS_pidfd_getfd, MOLD, descriptor, 0); }
+/* Send a new twin its descriptors; it is the only one that reads now. What a failed one left is taken out first. */
+static int post(const Order *order) {
+    int given[4 + MOST_GROUPS] = {order->control, order->out, order->err, order->space};
+    size_t size = (4 + order->group_count) * sizeof(int);
+    char control[CMSG_SPACE(sizeof given)] = {0}, byte = 0;
+    struct iovec text = {&byte, 1};
+    struct msghdr message = {NULL, 0, &text, 1, control, CMSG_SPACE(size), 0};
+    struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+    memcpy(given + 4, order->groups, order->group_count * sizeof(int));
+    head->cmsg_level = SOL_SOCKET;
+    head->cmsg_type = SCM_RIGHTS;
+    head->cmsg_len = CMSG_LEN(size);
+    memcpy(CMSG_DATA(head), given, size);
+    while (recv(order->post_inside, &byte, 1, MSG_DONTWAIT) >= 0)
+        continue;
+    return sendmsg(order->post, &message, MSG_DONTWAIT) == 1 ? 0 : fail("descriptors");
+}
 
 static int limit(pid_t pid, int kind, unsigned long value) {
     struct rlimit both = {value, value};
@@ -283,35 +300,49 @@ static int limit(pid_t pid, int kind, unsigned long value) {
 }
 
 /* The twin enters the new box but for its own process number, and from now on its children are born in the box. */
-static int enter_box(pid_t twin, const Order *order, unsigned long scratch) {
-    long descriptor;
-    for (int at = 0; at < order->group_count; at++) {
-        MUST(descriptor = fetch(twin, order->groups[at]));
-        MUST(CALL(twin, SYS_write, descriptor, scratch, 1));
-    }
-    MUST(descriptor = fetch(twin, order->space));
-    MUST(CALL(twin, SYS_setns, descriptor, SPACES));
-    MUST(CALL(twin, SYS_close_range, 3, MOLD - 1));
+static int enter_box(pid_t twin, const Order *order, const Scratch *there) {
+    MUST(post(order));
+    MUST(CALL(twin, SYS_recvmsg, POST, (long)&there->message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT));
+    for (int at = 0; at < order->group_count - order->late; at++)
+        MUST(CALL(twin, SYS_write, GROUPS + at, (long)there->zero, 1));
+    MUST(CALL(twin, SYS_setns, SPACE, SPACES));
     return 0;
 }
 
-static int dress_worker(pid_t worker, const Order *order, unsigned long scratch) {
+static int dress_worker(pid_t worker, const Order *order, const Scratch *there) {
     MUST(limit(worker, RLIMIT_NOFILE, order->open_files));
     MUST(limit(worker, RLIMIT_NPROC, order->processes));
     MUST(limit(worker, RLIMIT_FSIZE, order->file_bytes));
     if (order->address_bytes)
         MUST(limit(worker, RLIMIT_AS, order->address_bytes));
     MUST(CALL(worker, SYS_setsid, 0));
-    if (fetch(worker, order->control) != 3 || fetch(worker, order->out) != 4 || fetch(worker, order->err) != 5)
-        return refuse("a copy's descriptors are not where they should be");
-    MUST(CALL(worker, SYS_dup3, 4, 1));
-    MUST(CALL(worker, SYS_dup3, 5, 2));
-    MUST(CALL(worker, SYS_close_range, 4, ~0U));
+    MUST(CALL(worker, SYS_dup3, OUT, 1));
+    MUST(CALL(worker, SYS_dup3, ERR, 2));
     MUST(CALL(worker, SYS_setresgid, order->uid, order->uid, order->uid));
     MUST(CALL(worker, SYS_setresuid, order->uid, order->uid, order->uid));
-    MUST(CALL(worker, SYS_prctl, PR_SET_NO_NEW_PRIVS, 1));
-    MUST(CALL(worker, SYS_prctl, PR_SET_SECCOMP, 2, scratch + 16));
+    for (int at = order->group_count - order->late; at < order->group_count; at++)
+        MUST(CALL(worker, SYS_write, GROUPS + at, (long)there->zero, 1));
+    MUST(CALL(worker, SYS_close_range, CONTROL + 1, ~0U));
+    MUST(CALL(worker, SYS_prctl, PR_SET_SECCOMP, 2, (long)&there->program));
     return 0;
+}
+
+static int fill(pid_t twin, const Order *order, const Scratch *there) {
+    static Scratch page;
+    if (order->filter_size > sizeof page.filter || order->group_count > MOST_GROUPS)
+        return refuse("the filter is too long, or there are too many control groups");
+    memset(&page, 0, offsetof(Scratch, filter));
+    page.zero[0] = '0';
+    page.program.count = order->filter_size / 8;
+    page.program.code = (void *)there->filter;
+    page.message.msg_iov = (struct iovec *)&there->text;
+    page.message.msg_iovlen = 1;
+    page.message.msg_control = (void *)there->control;
+    page.message.msg_controllen = sizeof page.control;
+    page.text.iov_base = (void *)there->byte;
+    page.text.iov_len = 1;
+    memcpy(page.filter, order->filter, order->filter_size);
+    return put(twin, (unsigned long)there, &page, offsetof(Scratch, filter) + order->filter_size);
 }
 
 static int wake_as(pid_t worker, const State *state) {
@@ -327,40 +358,32 @@ static int wake_as(pid_t worker, const State *state) {
 
 /* Make a twin and a worker; both stay stopped. Whatever was made is in `made`, also where it fails. */
 int twin_make(pid_t source, const Order *order, const State *state, pid_t made[2]) {
-    char head[FILTER_AT] = "0";
-    State born;
+    unsigned long flags = CLONE_VM | CLONE_PARENT | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD;
     made[0] = made[1] = 0;
+    MUST(check_instruction(source));
     MUST(clone_in(source, CLONE_PARENT | SIGCHLD, 0, &made[0]));
     pid_t twin = made[0];
-    unsigned long scratch;
-    long address = CALL(twin, SYS_mmap, 0, SCRATCH, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    MUST(address);
-    scratch = address;
-    struct { unsigned short count; void *code; } program = {order->filter_size / 8, (void *)(scratch + FILTER_AT)};
-    memcpy(head + 16, &program, sizeof program);
-    if (order->filter_size > SCRATCH - FILTER_AT)
-        return refuse("the filter is too long");
-    MUST(put(twin, scratch, head, sizeof head));
-    MUST(put(twin, scratch + FILTER_AT, order->filter, order->filter_size));
-    MUST(enter_box(twin, order, scratch));
-    unsigned long flags = CLONE_VM | CLONE_PARENT | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD;
+    long page = CALL(twin, SYS_mmap, 0, sizeof(Scratch), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    MUST(page);
+    const Scratch *there = (const Scratch *)page;
+    MUST(fill(twin, order, there));
+    MUST(enter_box(twin, order, there));
     MUST(clone_in(twin, flags, seed.thread_id, &made[1]));
-    MUST(CALL(twin, SYS_setns, MOLD, CLONE_NEWPID));
-    MUST(dress_worker(made[1], order, scratch));
-    MUST(CALL(twin, SYS_munmap, scratch, SCRATCH));
-    if (state == NULL) {
-        born = seed.state;
-        born.general.rax = order->message_size;
-        if (order->message_size)
-            MUST(put(made[1], seed.message, order->message, order->message_size));
-        return wake_as(made[1], &born);
-    }
-    return wake_as(made[1], state);
+    MUST(CALL(twin, SYS_close_range, CONTROL, MOLD - 1));
+    MUST(dress_worker(made[1], order, there));
+    MUST(CALL(twin, SYS_munmap, page, sizeof(Scratch)));
+    if (state != NULL)
+        return wake_as(made[1], state);
+    State *born = &seed.state;
+    born->general.rax = order->message_size;
+    MUST(put(made[1], seed.message, order->message, order->message_size));
+    return wake_as(made[1], born);
 }
 
 /* Let a worker go. It may run on every processor again, whatever the twin was held to. */
 int twin_release(pid_t worker, const cpu_set_t *processors, size_t size) {
     sched_setaffinity(worker, size, processors);
+    setpriority(PRIO_PROCESS, worker, 0);
     return ptrace(PTRACE_DETACH, worker, 0, 0) < 0 ? fail("release") : 0;
 }
 
@@ -380,6 +403,8 @@ int twin_stop(pid_t worker, pid_t twin, State *state) {
         refuse("the program replaced itself by another");
         goto go_on;
     }
+    if (check_instruction(twin) < 0 || CALL(twin, SYS_setns, MOLD, CLONE_NEWPID) < 0)
+        goto go_on; /* a twin's children are born in its box, which is no place to enter another from */
     now->rip -= 2; /* each copy makes the call again, on its own socket */
     now->rax = SYS_read;
     return 1;
