@@ -163,9 +163,6 @@ async def test_what_cannot_be_had_is_refused_by_name(isolation: Isolation, spec:
     assert (await (await isolation.spawn(SHELL)).kill()).code is None
 
 
-
-
-
 async def test_nothing_starts_after_the_end(isolation: Isolation) -> None:
     await isolation.close()
     with pytest.raises(HostFault):

@@ -30,10 +30,12 @@ PLAIN = st.recursive(
 )
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(st.sampled_from(["t", "v", "x"]), inner, max_size=3)
-    | st.fixed_dictionaries(
-        {"t": st.sampled_from(["int", "float", "bytes", "complex", "tuple", "set", "dict", "no"]), "v": inner}
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["t", "v", "x"]), inner, max_size=3)
+        | st.fixed_dictionaries(
+            {"t": st.sampled_from(["int", "float", "bytes", "complex", "tuple", "set", "dict", "no"]), "v": inner}
+        )
     ),
     max_leaves=15,
 )
