@@ -87,7 +87,8 @@ async def test_arguments_that_cannot_be_used_break_the_task(args: Mapping[str, A
 @pytest.mark.parametrize(
     ("path", "left_out"),
     [
-        ("conftest.py", True), ("a/b/conftest.py", True), ("x.pth", True), (".git", True), (".git/hooks/pre-commit", True),
+        ("conftest.py", True), ("a/b/conftest.py", True), ("x.pth", True), (".git", True),
+        (".git/hooks/pre-commit", True),
         ("src/a.py", False), (".gitignore", False), ("conftest.py.txt", False), ("my.git/a", False),
     ],
 )  # fmt: skip
