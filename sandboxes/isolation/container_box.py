@@ -37,7 +37,7 @@ class ContainerBox:
     ) -> None:
         self.id, self.limits = container, limits
         self._engine, self._stream, self._forget = engine, stream, forget
-        self._discarded = False
+        self._discarded = self._resting = False
         self._since = int(time.time()) - 1
         self._usage = BoxUsage(cpu_s=0.0, peak_mb=0)
         self._listeners: list[Callable[[], None]] = []
@@ -84,6 +84,19 @@ class ContainerBox:
         """SIGINT to the resident program."""
         if not self._discarded:
             await self._stream.send(relay.INTERRUPT, b"")
+
+    def rest(self) -> str:
+        """As isolation.Resting says."""
+        if not self._discarded and not self._ended.done():
+            self._resting = True
+            self._stream.rest()
+        return ""
+
+    def wake(self) -> None:
+        """As isolation.Resting says."""
+        if self._resting and not self._discarded and not self._ended.done():
+            self._resting = False
+            self._stream.wake()
 
     async def exec(self, spec: ExecSpec, *, timeout_s: float) -> ExecDone:
         """Run a command beside the resident program. Raises as `container_exec.execute` does."""

@@ -3,8 +3,10 @@
 Sent as text to `python3 -I -c`, so an image needs none of our files. Frames go both ways over standard input and
 output: a channel byte, a length of 4 bytes, the data.
 
-    from the hub: ORDER first ({"argv"} or {"modules", "resident"}), CONTROL bytes, FILE requests, INTERRUPT
-    to the hub:   CONTROL bytes, OUT and ERR bytes, FILE replies, ENDED {"code", "cpu_s", "peak_mb"} last
+    from the hub: ORDER first ({"argv"} or {"modules", "resident"}), CONTROL bytes, FILE requests, INTERRUPT,
+                  REST and WAKE (stop everything but the relay, and let it go on)
+    to the hub:   CONTROL bytes, OUT and ERR bytes, FILE replies, WAKE once it is done,
+                  ENDED {"code", "cpu_s", "peak_mb"} last
 
 It reaps orphans and ends as the program ends: the kernel then kills everything else in the container. It ends as well
 when its input does, so no box outlives its hub. Standard library only, no threads.
@@ -28,7 +30,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
-ORDER, CONTROL, FILE, INTERRUPT, OUT, ERR, ENDED = range(7)
+ORDER, CONTROL, FILE, INTERRUPT, OUT, ERR, ENDED, REST, WAKE = range(9)
 CHUNK = 65536
 FULL = 1 << 18
 PR_SET_DUMPABLE = 4
@@ -227,6 +229,22 @@ class Relay:
             elif channel == INTERRUPT:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(self.program, signal.SIGINT)
+            elif channel == REST:
+                # All at once, and nobody is left who could let another go on.
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(-1, signal.SIGSTOP)
+            elif channel == WAKE:
+                self.discard()
+                self.tell(WAKE, b"")
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(-1, signal.SIGCONT)
+
+    def discard(self) -> None:
+        """Drop the output that is still in the pipes: it was written between turns."""
+        for descriptor, channel in self.sources.items():
+            with contextlib.suppress(BlockingIOError):
+                while channel != CONTROL and os.read(descriptor, CHUNK):
+                    continue
 
     def drain(self) -> None:
         """What the program wrote, output before replies: a reply must not overtake what was printed before it."""

@@ -41,7 +41,7 @@ class BoxStream:
         self._asked: deque[asyncio.Future[dict[str, Any]]] = deque()
         self._heard = bytearray()
         self._over = False
-        self._stopped = False
+        self._stopped = self._resting = False
         self.note = b""
         """The last of what process 1 itself printed: why it could not start."""
         self.ended: dict[str, Any] | None = None
@@ -50,6 +50,15 @@ class BoxStream:
     async def send(self, channel: int, data: bytes) -> None:
         """Send one frame; nothing happens where the box has ended."""
         await self._stream.send(bytes([channel]) + len(data).to_bytes(4, "big") + data)
+
+    def rest(self) -> None:
+        """Stop everything that runs in the box; what it still printed is dropped."""
+        self._resting = True
+        self._stream.writer.write(bytes([relay.REST, 0, 0, 0, 0]))
+
+    def wake(self) -> None:
+        """Let it go on."""
+        self._stream.writer.write(bytes([relay.WAKE, 0, 0, 0, 0]))
 
     def stop(self) -> None:
         """Hand nothing more to the hub: its descriptors end, and what waits for it to read does not wait on."""
@@ -124,7 +133,11 @@ class BoxStream:
         while len(heard) >= 5 and len(heard) >= 5 + (size := int.from_bytes(heard[1:5], "big")):
             channel, data = heard[0], bytes(heard[5 : 5 + size])
             del heard[: 5 + size]
-            if channel in self._writers and not self._stopped:
+            if channel == relay.WAKE:
+                self._resting = False
+            elif self._resting and channel in self._pipes:
+                continue
+            elif channel in self._writers and not self._stopped:
                 with contextlib.suppress(OSError):
                     await self._pass_on(channel, data)
             elif channel == relay.ENDED:
