@@ -49,9 +49,6 @@ class Births(Protocol):
             Unsound, OSError: there can be none, or no more.
         """
 
-    def alive(self, pid: int) -> bool:
-        """True while a box's process 1 has not begun to end."""
-
     def prepare(self) -> bool:
         """Do a little of what the next box needs; False where all is ready."""
 
@@ -118,10 +115,6 @@ class ForkBirths:
     def copy(self, source: Kept, message: Message, pairs: Sequence[tuple[int, int]]) -> Iterator[Kept]:
         """Always refused."""
         raise Unsound(self.no_fork)
-
-    def alive(self, pid: int) -> bool:
-        """Not asked here: a process 1 of this kind tells of its worker's end itself."""
-        return False
 
     def prepare(self) -> bool:
         """Namespaces and group of the next box."""
@@ -197,10 +190,6 @@ class TwinBirths:
         except OSError:
             destroy(made.twin, made.worker)
             raise
-
-    def alive(self, pid: int) -> bool:
-        """As Births says."""
-        return self._twins.alive(pid)
 
     def prepare(self) -> bool:
         """One more room."""

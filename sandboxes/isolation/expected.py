@@ -59,6 +59,8 @@ class Expected:
         await readable(self.control.fileno())
         try:
             data, descriptors, _, _ = socket.recv_fds(self.control, _HELLO_BYTES, 8, socket.MSG_CMSG_CLOEXEC)
+        except ConnectionResetError:
+            data, descriptors = b"", []  # its end was closed with an order in it
         except OSError as error:
             raise HostFault(f"a box ended while it was made: {error}") from error
         if not data:

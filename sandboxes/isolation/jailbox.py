@@ -41,6 +41,8 @@ class JailBox:
         self._groups, self._changed, self._copies = groups, changed, copies
         self._rest = Rest(groups, name, init=self._init, worker=self._worker, alone=hello.ours + 1)
         self._heard = b""
+        self._before = 1 << 62
+        """How much was heard before the box was given up; what its worker did after that, it did not do by itself."""
         self._discarded = False
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[BoxEnd] = self._loop.create_future()
@@ -106,6 +108,10 @@ class JailBox:
         """Kill process 1, and with it everything in the box, and close all that leads into it."""
         if self._discarded:
             return
+        if not self._ended.done():
+            with contextlib.suppress(BlockingIOError):
+                self._heard += os.read(self._status, _STATUS_BYTES)
+        self._before = len(self._heard)
         self._discarded = True
         self._rest.close()
         # Whoever listens on these descriptors stops before their numbers can mean something else.
@@ -167,10 +173,12 @@ class JailBox:
         code: int | None = None
         used: dict[str, float] | None = None
         lost = ""
-        for line in self._heard.splitlines():
+        at = 0
+        for line in self._heard.splitlines(keepends=True):
             row = json.loads(line)
             lost = row.get("lost", lost)
-            code = row.get("worker", code)
+            code = row.get("worker", code) if at < self._before else code
+            at += len(line)
             used = row.get("usage", used)
         self._usage = _usage(used or {})
         oom = bool(used and used["oom"])

@@ -246,11 +246,10 @@ class Mold:
             self._listen(kept.status, functools.partial(self._let_go, kept), 0)
 
     def _worker_ended(self, kept: Kept) -> None:
-        """The box ends with its worker, and the hub is told how, unless it was the box that was ended first."""
-        by_itself = self._births.alive(kept.init)
+        """The box ends with its worker, and the hub is told how."""
         self._forget(kept.worker_fd)
         code = kept.reap_worker()
-        if by_itself and code is not None:
+        if code is not None:
             write_line(kept.status, {"worker": code})
         kept.end()
 

@@ -49,18 +49,18 @@ class PythonSandbox:
         self._isolation: Isolation = made
         self._pools: dict[str, Pool] = {}
         self._open = False
-        self._no_fork = "the sandbox is not open"
+        self.no_fork = "the sandbox is not open"
 
     def capabilities(self) -> Capabilities:
         """What these sandboxes can do on this machine."""
-        return Capabilities(persistent=True, deterministic=False, fork="replay" if self._no_fork else "native")
+        return Capabilities(persistent=True, deterministic=False, fork="replay" if self.no_fork else "native")
 
     async def open(self) -> None:
         """Start the isolation. Raises as Isolation.open does."""
         await self._isolation.open()
         if isinstance(self._isolation, Jail):
             # Tried with a mold of the standard image; boxes of another are made in the same way.
-            self._no_fork = await self._isolation.no_fork("python")
+            self.no_fork = await self._isolation.no_fork("python")
         self._open = True
 
     async def start(self, spec: SandboxSpec) -> PythonSession:

@@ -20,6 +20,7 @@ _MAX_FRAME_BYTES = 1 << 20
 _VALUE_CHARS = 32_768
 _MOST_FILES = 10_000
 _ORDER_S = 5.0
+_MOST_LOST, _LOST_CHARS = 8, 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,36 +101,42 @@ class PythonSession:
         box = self._box
         if not isinstance(box, Copyable):
             raise ForkRefused("a live interpreter cannot be copied here; its copies are made by replay")
+        # From the first order to the last one the box is awake, as in a turn: what is frozen cannot be copied.
+        self._channel.begin(Capture(1), Capture(1))
         await self._order(_order("fork"))
         try:
             boxes = await box.copies(n, encode(_order("forked", copy=True)))
         except AgenthubError:
             await self._order(_order("forked", copy=False))
+            self._note += self._channel.finish()
             raise
-        output_bytes = self._channel.output_bytes
-        copies = [PythonSession(it, output_bytes=output_bytes, settings=self._settings) for it in boxes]
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._order(_order("forked", copy=False)))
-                for copy in copies:
-                    group.create_task(copy._begin_as_copy(self._turn))
-        except BaseExceptionGroup as errors:
+        copies = [PythonSession(it, output_bytes=self._channel.output_bytes, settings=self._settings) for it in boxes]
+        woken = await asyncio.gather(
+            self._order(_order("forked", copy=False)),
+            *(copy._wake_as_copy(self._turn) for copy in copies),
+            return_exceptions=True,
+        )
+        faults = [it for it in woken if isinstance(it, BaseException)]
+        if faults:
             for copy in copies:
                 copy.discard()
-            first = errors.exceptions[0]
-            raise HostFault(f"a copy did not wake up: {first}") from first
+            if isinstance(faults[0], BoxLost) and faults[0] is not woken[0]:
+                raise ForkRefused(f"a copy ended as it woke up: {faults[0]}") from faults[0]
+            raise faults[0]
+        self._note += self._channel.finish()
         return copies
 
-    async def _begin_as_copy(self, turn: int) -> None:
+    async def _wake_as_copy(self, turn: int) -> None:
         self._turn = turn
+        self._channel.begin(Capture(1), Capture(1))
         lost = (await self._order(_order("forked", copy=True), sent=True)).get("lost")
         if isinstance(lost, list) and lost:
-            self._note = f"open in the original, closed in this copy: {', '.join(map(str, lost[:8]))[:400]}\n"
+            told = harmless(", ".join(map(str, lost[:_MOST_LOST]))[:_LOST_CHARS])
+            self._note = f"open in the original, closed in this copy: {told}\n"
+        self._note += self._channel.finish()
 
     async def _order(self, message: dict[str, object], *, sent: bool = False) -> dict[str, object]:
-        """One exchange that runs no code of a turn; what is written meanwhile is dropped. Raises BoxLost, HostFault."""
-        self._check_alive()
-        self._channel.begin(Capture(1), Capture(1))
+        """One exchange that runs no code of a turn. Raises BoxLost, HostFault."""
         deadline = asyncio.get_running_loop().time() + _ORDER_S
         try:
             reply, _ = await self._answer(message, deadline, f"{_ORDER_S:g} s", sent=sent)
@@ -137,7 +144,6 @@ class PythonSession:
             self._ended = str(error)
             self.discard()
             raise
-        self._channel.finish()
         return reply
 
     async def close(self) -> None:
