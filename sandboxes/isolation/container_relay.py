@@ -17,6 +17,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import ctypes
+import errno
 import importlib.abc
 import importlib.machinery
 import json
@@ -103,11 +104,21 @@ class Files:
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(part, 0o755, dir_fd=here)
             try:
-                inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | OPEN, dir_fd=here)
+                inner = self.below(here, part)
             finally:
                 os.close(here)
             here = inner
         return here, name
+
+    def below(self, here: int, part: str) -> int:
+        """A folder in a folder. Some releases of gVisor follow a link here for all of O_NOFOLLOW, so it is compared."""
+        seen = os.stat(part, dir_fd=here, follow_symlinks=False)
+        inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | OPEN, dir_fd=here)
+        found = os.fstat(inner)
+        if not stat.S_ISDIR(seen.st_mode) or (seen.st_dev, seen.st_ino) != (found.st_dev, found.st_ino):
+            os.close(inner)
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        return inner
 
     def regular(self, path: str, flags: int, *, make: bool) -> int:
         here, name = self.folder(path, make=make)

@@ -13,7 +13,7 @@ from agenthub.sandboxes.python.sandbox import PythonSandbox
 from tests.sandboxes.boxes import run, shown, small
 from tests.security.host import Host
 from tests.security.payloads import ATTACKS, Attack
-from tests.security.payloads.attack import CANARIES
+from tests.security.payloads.attack import CANARIES, CANARIES_OF_THE_JAIL
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -29,12 +29,12 @@ async def test_attack(factory: PythonSandbox, host: Host, listener: int, attack:
     try:
         outcome, text = await _play(victim, attack, listener)
         await _is_answered(bystander)
-        assert outcome in attack.outcome, text
-        assert not any(word in text for word in CANARIES), text
+        in_jail = factory._name == "jail"
+        assert outcome in ((in_jail and attack.jail_outcome) or attack.outcome), text
+        assert not any(word in text for word in (CANARIES_OF_THE_JAIL if in_jail else CANARIES)), text
         if outcome == "observed":
             assert attack.shows in text
-            if factory._name == "jail":
-                assert attack.jail in text
+            assert not in_jail or attack.jail in text
         if attack.after is not None:
             fresh = await factory.start(small())
             await attack.after(victim, fresh)

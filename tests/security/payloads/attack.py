@@ -12,11 +12,13 @@ from typing import Any
 
 from agenthub.sandbox import Sandbox
 
-__all__ = ["CANARIES", "EITHER", "SYSCALL", "Attack", "attack"]
+__all__ = ["CANARIES", "CANARIES_OF_THE_JAIL", "EITHER", "SYSCALL", "Attack", "attack"]
 
 EITHER = ("observed", "lost")
-CANARIES = ("REACHED", "SEEN", "OPENED", "WROTE", "GOT IT", "MADE", "SENT")
+CANARIES = ("REACHED", "OPENED", "WROTE", "GOT IT", "SENT")
 """Words that a payload prints where it got further than it may."""
+CANARIES_OF_THE_JAIL = (*CANARIES, "SEEN", "MADE")
+"""A container has an image of its own to look at, and its engine's list of system calls."""
 SYSCALL = """
 import ctypes, os
 libc = ctypes.CDLL(None, use_errno=True)
@@ -37,6 +39,8 @@ class Attack:
     outcome: tuple[str, ...] = ("observed",)
     jail: str = ""
     """Must stand in the observation in the jail, whose answers are known to the letter."""
+    jail_outcome: tuple[str, ...] = ()
+    """The outcome in the jail, where it is narrower than elsewhere."""
     timeout_s: float = 3.0
     before: Callable[[Sandbox], Awaitable[None]] | None = None
     """What the hub does before the turn."""

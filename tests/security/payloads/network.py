@@ -18,7 +18,8 @@ NETWORK = (
         "54_metadata_address",
         "import socket\nfor family, host in ((socket.AF_INET6, 'fd00:ec2::254'), (socket.AF_INET6, '::1'), "
         "(socket.AF_INET, '8.8.8.8')):\n s = socket.socket(family, socket.SOCK_DGRAM)\n"
-        " try:\n  s.sendto(b'x', (host, 53))\n  print('SENT', host)\n except OSError: pass\nprint('done')",
+        " try:\n  s.sendto(b'x', (host, 53))\n  print('SEEN' if host == '::1' else 'SENT', host)\n"
+        " except OSError: pass\nprint('done')",
         "done",
     ),
     attack("56_dns_exfil", "import socket\nsocket.getaddrinfo('example.com', 80)", "gaierror"),

@@ -33,6 +33,8 @@ PROTOCOL = (
         "58_stdout_flood",
         "import os\ntry:\n while True: os.write(1, b'x' * 65536)\nexcept KeyboardInterrupt: pass",
         "bytes cut",
+        outcome=EITHER,
+        jail_outcome=("observed",),
         timeout_s=1.0,
     ),
     attack(
@@ -40,6 +42,8 @@ PROTOCOL = (
         "import os, sys\ntry:\n while True:\n  os.write(2, b'e' * 4096)\n  os.write(1, b'o' * 4096)\n"
         "  sys.stdin.read(1)\nexcept KeyboardInterrupt: pass",
         "bytes cut",
+        outcome=EITHER,
+        jail_outcome=("observed",),
         timeout_s=1.0,
     ),
     attack(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.security.payloads.attack import SYSCALL, attack
+from tests.security.payloads.attack import EITHER, SYSCALL, attack
 
 __all__ = ["REACH"]
 
@@ -24,8 +24,8 @@ REACH = (
         "33_proc_root_escape",
         "import os\nfor name in ('root', 'cwd', 'fd', 'exe', 'mem', 'maps'):\n path = '/proc/1/' + name\n"
         " try: os.listdir(path) if os.path.isdir(path) else open(path).read(1)\n except OSError: continue\n"
-        " print('REACHED', path)\nprint(sorted(os.listdir('/proc/self/root'))[-3:])",
-        "['tmp', 'usr', 'workspace']",
+        " print('SEEN', path)\nprint(sorted(os.listdir('/proc/self/root'))[-3:])",
+        jail="['tmp', 'usr', 'workspace']",
     ),
     attack(
         "34_proc_self_exe_overwrite",
@@ -44,58 +44,63 @@ REACH = (
         "40_mount_unshare_setns",
         SYSCALL + "print([call(*a) for a in ((272, 0x10000000), (272, 0x20000), (308, 0, 0), (165, 0, 0, 0, 0, 0), "
         "(166, 0, 0), (155, 0, 0), (161, 0), (428, -100, 0, 0), (430, 0, 0), (442, 0, 0, 0, 0, 0))])",
-        "[-1, -1, -1, -1, -1, -1, -1, -1, -1, -1]",
+        jail="[-1, -1, -1, -1, -1, -1, -1, -1, -1, -1]",
     ),
     attack(
         "41_ptrace_parent_and_sibling",
         SYSCALL + "print([call(*a) for a in ((101, 16, 1, 0, 0), (310, 1, 0, 0, 0, 0, 0), (311, 1, 0, 0, 0, 0, 0), "
         "(438, 0, 0, 0), (312, 1, 2, 0, 0, 0), (302, 1, 7, 0, 0))])",
-        "[-1, -1, -1, -1, -1, -1]",
+        jail="[-1, -1, -1, -1, -1, -1]",
     ),
     attack(
         "42_kill_minus_nine",
-        "import os, signal\nfor pid in (1, -1, *range(3, 400)):\n try: os.kill(pid, 9)\n except OSError: pass\n"
+        "import os, signal\nfor pid in {1, -1, *range(3, 400)} - {os.getpid()}:\n try: os.kill(pid, 9)\n"
+        " except OSError: pass\n"
         "print('still here')",
         "still here",
+        outcome=EITHER,
+        jail_outcome=("observed",),
     ),
     attack("43_signal_the_group", "import os\nos.killpg(0, 9)", outcome=("lost",)),
     attack(
         "44_tiocsti",
         "import fcntl\nfor request in (0x5412, 0x541C, 0x1_0000_5412 - (1 << 32)):\n"
-        " try: print(fcntl.ioctl(0, request, b'x'))\n except OSError as error: print(error.errno)",
-        "1\n1\n1",
+        " try:\n  fcntl.ioctl(0, request, b'x')\n  print('GOT IT')\n except OSError as error: print(error.errno)",
+        jail="1\n1\n1",
     ),
     attack(
         "44b_tiocsti_with_high_bits",
         SYSCALL + "print(call(16, 0, 0x7FFF_0000_5412, 0), call(16, 0, 0x1_0000_541C, 0))",
-        "-1 -1",
+        jail="-1 -1",
     ),
     attack(
         "45_userns_in_userns",
         SYSCALL + "print(call(56, 0x10000011, 0, 0, 0, 0), call(56, 0x8011, 0, 0, 0, 0), call(435, 0, 0))",
-        "-1 -1 -38",
+        jail="-1 -1 -38",
     ),
     attack(
         "46_setuid_and_capabilities",
         "import os\nfor act in (lambda: os.setuid(0), lambda: os.setgroups([0]), lambda: os.chown('/tmp', 0, 0), "
-        "lambda: os.mknod('dev', 0o60666, os.makedev(254, 0))):\n try:\n  act()\n  print('GOT IT')\n"
+        "lambda: os.mknod('dev', 0o60666, os.makedev(254, 0))):\n try:\n  act()\n  print('MADE')\n"
         " except PermissionError: print('refused')\n"
         "print([l.split()[1] for l in open('/proc/self/status') if l.startswith(('Cap', 'NoNewPrivs', 'Seccomp:'))])",
-        f"refused\nrefused\nrefused\nrefused\n{['0' * 16] * 5 + ['1', '2']}",
+        "refused\nrefused\nrefused\n",
+        jail=f"refused\nrefused\nrefused\nrefused\n{['0' * 16] * 5 + ['1', '2']}",
     ),
     attack(
         "47_seccomp_arch_switch",
         "import ctypes, mmap\ncode = mmap.mmap(-1, 4096, prot=7)\ncode.write(bytes.fromhex('b814000000cd80c3'))\n"
         "address = ctypes.addressof(ctypes.c_char.from_buffer(code))\n"
         "print('ran', ctypes.CFUNCTYPE(ctypes.c_int)(address)())",
-        outcome=("lost",),
+        outcome=EITHER,
+        jail_outcome=("lost",),
     ),
-    attack("47b_x32", SYSCALL + "print(call(0x40000000 + 39), call(0x40000000 + 520, 0, 0, 0))", "-1 -1"),
+    attack("47b_x32", SYSCALL + "print(call(0x40000000 + 39), call(0x40000000 + 520, 0, 0, 0))", jail="-1 -1"),
     attack(
         "48_io_uring_bpf_perf_userfaultfd",
         SYSCALL + "print([call(*a) for a in ((425, 1, 0), (321, 0, 0, 0), (298, 0, 0, 0, 0, 0), (323, 0), "
         "(303, 0, 0, 0, 0, 0), (304, 0, 0, 0), (175, 0, 0, 0), (246, 0, 0, 0, 0), (317, 1, 0, 0))])",
-        "[-38, -1, -1, -1, -1, -1, -1, -1, -1]",
+        jail="[-38, -1, -1, -1, -1, -1, -1, -1, -1]",
     ),
     attack(
         "49_abstract_socket_vsock_netlink",
@@ -103,7 +108,7 @@ REACH = (
         " try:\n  socket.socket(family, kind)\n  print('MADE', family)\n except OSError: print('refused')\n"
         "s = socket.socket(socket.AF_UNIX)\ntry: s.connect('\\0agenthub-test-abstract')\n"
         "except OSError as error: print('errno', error.errno)",
-        "refused\nrefused\nrefused\nrefused\nerrno 111",
+        jail="refused\nrefused\nrefused\nrefused\nerrno 111",
     ),
     attack(
         "50_cgroup_and_sysctl_write",

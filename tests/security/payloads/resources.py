@@ -12,7 +12,9 @@ RESOURCES = (
         "02_thread_bomb",
         "import threading, time\nmade = []\ntry:\n while True:\n  t = threading.Thread(target=time.sleep, args=(9,), "
         "daemon=True)\n  t.start()\n  made.append(t)\nexcept RuntimeError as error: print('stopped', len(made) < 64)",
-        "stopped True",
+        jail="stopped True",
+        outcome=EITHER,
+        jail_outcome=("observed",),
     ),
     attack("03_memory_bomb_bytes", "x = []\nwhile True: x.append(b'x' * (1 << 20))", outcome=("lost",)),
     attack(
@@ -36,18 +38,18 @@ RESOURCES = (
         "07_tmpfs_fill_inodes",
         "n = 0\ntry:\n while True:\n  open(f'f{n}', 'w').close()\n  n += 1\n"
         "except OSError as error: print('errno', error.errno, n < 600)",
-        "errno 28 True",
+        jail="errno 28 True",
     ),
     attack(
         "08_deep_directory",
         "import os\ntry:\n while True:\n  os.mkdir('d')\n  os.chdir('d')\nexcept OSError as error: print(error.errno)",
-        "28",
+        jail="28",
     ),
     attack(
         "09_huge_sparse_file",
         "import os\ntry: os.truncate(os.open('s', os.O_CREAT | os.O_WRONLY), 1 << 60)\n"
         "except OSError as error: print('errno', error.errno)",
-        "errno 27",
+        jail="errno 27",
     ),
     attack(
         "10_fd_exhaustion",
@@ -60,7 +62,9 @@ RESOURCES = (
         "import socket, array, os\na, b = socket.socketpair()\na.setblocking(False)\nfds = [(socket.SOL_SOCKET, "
         "socket.SCM_RIGHTS, array.array('i', [0] * 200))]\ntry:\n while True: a.sendmsg([b'x'], fds)\n"
         "except OSError as error: print('errno', error.errno)",
-        "errno ",
+        outcome=EITHER,
+        jail_outcome=("observed",),
+        jail="errno ",
     ),
     attack(
         "12_pipe_buffer_hoard",
@@ -91,8 +95,8 @@ RESOURCES = (
     attack(
         "15_realtime_priority",
         "import os\nfor act in (lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(50)), "
-        "lambda: os.nice(-10)):\n try:\n  act()\n  print('GOT IT')\n except PermissionError: print('refused')",
-        "refused\nrefused",
+        "lambda: os.nice(-10)):\n try:\n  act()\n  print('MADE')\n except PermissionError: print('refused')",
+        jail="refused\nrefused",
     ),
     attack(
         "15b_io_priority",
@@ -113,14 +117,16 @@ RESOURCES = (
         "print('made', n < 600)",
         "made True",
     ),
-    attack("18_keyring_fill", SYSCALL + "print(call(248, 0, 0, 0, 0, 0), call(250, 0, 0))", "-1 -1"),
+    attack("18_keyring_fill", SYSCALL + "print(call(248, 0, 0, 0, 0, 0), call(250, 0, 0))", jail="-1 -1"),
     attack(
         "19_zombie_farm",
         "import os, time\nfor _ in range(200):\n pid = os.fork()\n if pid == 0:\n  if os.fork() == 0: os._exit(0)\n"
         "  os._exit(0)\n os.waitpid(pid, 0)\ntime.sleep(0.3)\n"
         "print('left', len([p for p in os.listdir('/proc') if p.isdigit()]))",
-        "left 1",
+        jail="left 1",
         timeout_s=20.0,
+        outcome=EITHER,
+        jail_outcome=("observed",),
     ),
     attack(
         "20_core_dump_bomb",
