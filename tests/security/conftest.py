@@ -42,11 +42,11 @@ async def factory(request: pytest.FixtureRequest) -> AsyncIterator[PythonSandbox
 def listener() -> Iterator[int]:
     """A port of the host's loopback on which somebody listens, and a name in its abstract namespace."""
     with socket.socket(socket.AF_UNIX) as local, socket.socket() as remote:
-        local.bind("\0agenthub-test-abstract")
-        local.listen()
         remote.bind(("127.0.0.1", 0))
         remote.listen()
         port: int = remote.getsockname()[1]
+        local.bind(f"\0agenthub-test-{port}")
+        local.listen()
         yield port
 
 

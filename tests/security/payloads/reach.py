@@ -106,7 +106,7 @@ REACH = (
         "49_abstract_socket_vsock_netlink",
         "import socket\nfor family, kind in ((40, 1), (16, 3), (17, 3), (38, 5)):\n"
         " try:\n  socket.socket(family, kind)\n  print('MADE', family)\n except OSError: print('refused')\n"
-        "s = socket.socket(socket.AF_UNIX)\ntry: s.connect('\\0agenthub-test-abstract')\n"
+        "s = socket.socket(socket.AF_UNIX)\ntry: s.connect('\\0agenthub-test-{port}')\n"
         "except OSError as error: print('errno', error.errno)",
         jail="refused\nrefused\nrefused\nrefused\nerrno 111",
     ),
