@@ -41,7 +41,7 @@ _UIDS = 60_000
 _SLOTS = 4_000
 _INSIDE_UID = 1000
 _RETRY_S = 0.005
-_QUIET_S = 0.002
+_QUIET_S = 0.001
 """How long nothing must have been asked for before the next box's parts are made."""
 _STOCK = 8
 _NICE = -10

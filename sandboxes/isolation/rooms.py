@@ -74,13 +74,17 @@ class Room:
         """Descriptors of its workspace and its /tmp; the caller closes them. Raises OSError."""
         return [sys_.pidfd_getfd(self.pidfd, number) for number in FOLDERS]
 
+    def kill(self) -> None:
+        """Begin to end an empty room."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
     def destroy(self) -> None:
         """End an empty room and wait for it."""
         if self.closed:
             return
         self.closed = True
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.init, signal.SIGKILL)
+        self.kill()
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.init, 0)
         for descriptor in (*self.tasks, *self.inside, self.out, self.err, self.word, self.pidfd):
@@ -139,6 +143,8 @@ class Rooms:
 
     def close(self) -> None:
         """End every room that waits."""
+        for room in self._waiting:
+            room.kill()
         while self._waiting:
             self._waiting.popleft().destroy()
 

@@ -118,7 +118,7 @@ class Twins:
         library.twin_error.restype = ctypes.c_char_p
         library.twin_state_size.restype = ctypes.c_size_t
         library.twin_park.restype = ctypes.c_long
-        library.twin_seed.argtypes = [ctypes.c_int, ctypes.c_ulong]
+        library.twin_seed.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.POINTER(_Order)]
         library.twin_make.argtypes = [ctypes.c_int, ctypes.POINTER(_Order), ctypes.c_void_p, ctypes.c_void_p]
         library.twin_release.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]
         return library
@@ -132,8 +132,9 @@ class Twins:
         os.close(me)
         self._seed = pid
         deadline = time.monotonic() + _SEED_S
+        message, order = ctypes.addressof(self._message), _Order(filter=self._filter, filter_size=len(self._filter))
         with self._in_time():
-            while (done := self._library.twin_seed(pid, ctypes.addressof(self._message))) == 0:
+            while (done := self._library.twin_seed(pid, message, order)) == 0:
                 if time.monotonic() > deadline:
                     raise OSError("the seed did not come to rest")
                 time.sleep(_PAUSE_S)

@@ -128,7 +128,6 @@ class PythonSession:
 
     async def _wake_as_copy(self, turn: int) -> None:
         self._turn = turn
-        self._channel.begin(Capture(1), Capture(1))
         lost = (await self._order(_order("forked", copy=True), sent=True)).get("lost")
         if isinstance(lost, list) and lost:
             told = harmless(", ".join(map(str, lost[:_MOST_LOST]))[:_LOST_CHARS])

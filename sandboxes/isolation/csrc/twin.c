@@ -70,6 +70,7 @@ static struct {
     unsigned long instruction; /* address of the `syscall` it sits behind */
     unsigned long thread_id;   /* where the C library keeps the number of its thread */
     unsigned long message;
+    int filtered; /* every process made of it has the filter from its birth */
     State state;
 } seed;
 
@@ -231,32 +232,11 @@ static int read_state(pid_t pid, State *state) {
     return 0;
 }
 
-static int seize(pid_t pid, long options) {
+static int interrupt(pid_t pid) {
     int status;
-    if (ptrace(PTRACE_SEIZE, pid, 0, options) < 0)
-        return fail("ptrace");
     if (ptrace(PTRACE_INTERRUPT, pid, 0, 0) < 0)
         return fail("ptrace");
     return wait_stop(pid, &status);
-}
-
-/* 1 where the seed is parked and held, 0 where it is not there yet, below 0 where it cannot be. */
-int twin_seed(pid_t pid, unsigned long message) {
-    Registers *now = &seed.state.general;
-    MUST(seize(pid, OPTIONS));
-    MUST(read_state(pid, &seed.state));
-    if (now->orig_rax != SYS_pause) {
-        ptrace(PTRACE_DETACH, pid, 0, 0);
-        return 0;
-    }
-    seed.instruction = now->rip - 2;
-    seed.message = message;
-    errno = 0;
-    long code = ptrace(PTRACE_PEEKTEXT, pid, seed.instruction, 0);
-    seed.thread_id = ptrace(PTRACE_PEEKDATA, pid, &thread_id_address, 0);
-    if (errno || (code & 0xffff) != 0x050f || seed.thread_id == 0)
-        return refuse("the seed does not sit where it should");
-    return 1;
 }
 
 /* ---- workers */
@@ -323,11 +303,12 @@ static int dress_worker(pid_t worker, const Order *order, const Scratch *there) 
     for (int at = order->group_count - order->late; at < order->group_count; at++)
         MUST(CALL(worker, SYS_write, GROUPS + at, (long)there->zero, 1));
     MUST(CALL(worker, SYS_close_range, CONTROL + 1, ~0U));
-    MUST(CALL(worker, SYS_prctl, PR_SET_SECCOMP, 2, (long)&there->program));
+    if (!seed.filtered)
+        MUST(CALL(worker, SYS_prctl, PR_SET_SECCOMP, 2, (long)&there->program));
     return 0;
 }
 
-static int fill(pid_t twin, const Order *order, const Scratch *there) {
+static int fill(pid_t twin, const Order *order, const Scratch *there, int with_filter) {
     static Scratch page;
     if (order->filter_size > sizeof page.filter || order->group_count > MOST_GROUPS)
         return refuse("the filter is too long, or there are too many control groups");
@@ -341,6 +322,8 @@ static int fill(pid_t twin, const Order *order, const Scratch *there) {
     page.message.msg_controllen = sizeof page.control;
     page.text.iov_base = (void *)there->byte;
     page.text.iov_len = 1;
+    if (!with_filter)
+        return put(twin, (unsigned long)there, &page, offsetof(Scratch, filter));
     memcpy(page.filter, order->filter, order->filter_size);
     return put(twin, (unsigned long)there, &page, offsetof(Scratch, filter) + order->filter_size);
 }
@@ -366,7 +349,7 @@ int twin_make(pid_t source, const Order *order, const State *state, pid_t made[2
     long page = CALL(twin, SYS_mmap, 0, sizeof(Scratch), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     MUST(page);
     const Scratch *there = (const Scratch *)page;
-    MUST(fill(twin, order, there));
+    MUST(fill(twin, order, there, !seed.filtered));
     MUST(enter_box(twin, order, there));
     MUST(clone_in(twin, flags, seed.thread_id, &made[1]));
     MUST(CALL(twin, SYS_close_range, CONTROL, MOLD - 1));
@@ -380,6 +363,43 @@ int twin_make(pid_t source, const Order *order, const State *state, pid_t made[2
     return wake_as(made[1], born);
 }
 
+/* Load the filter into the seed, whose children inherit it; calls that the mold makes in them pass it. */
+static int filter_seed(pid_t pid, const Order *order) {
+    long page = CALL(pid, SYS_mmap, 0, sizeof(Scratch), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    MUST(page);
+    MUST(fill(pid, order, (const Scratch *)page, 1));
+    MUST(CALL(pid, SYS_prctl, PR_SET_SECCOMP, 2, (long)&((const Scratch *)page)->program));
+    return CALL(pid, SYS_munmap, page, sizeof(Scratch));
+}
+
+/* 1 where the seed is parked and held, 0 where it is not there yet, below 0 where it cannot be. */
+int twin_seed(pid_t pid, unsigned long message, const Order *order) {
+    Registers *now = &seed.state.general;
+    seed.filtered = 1;
+    if (ptrace(PTRACE_SEIZE, pid, 0, OPTIONS | PTRACE_O_SUSPEND_SECCOMP) < 0) {
+        /* Not allowed to who is not the machine's root, or is filtered itself: then each worker loads its own. */
+        seed.filtered = 0;
+        if (ptrace(PTRACE_SEIZE, pid, 0, OPTIONS) < 0)
+            return fail("ptrace");
+    }
+    MUST(interrupt(pid));
+    MUST(read_state(pid, &seed.state));
+    if (now->orig_rax != SYS_pause) {
+        ptrace(PTRACE_DETACH, pid, 0, 0);
+        return 0;
+    }
+    seed.instruction = now->rip - 2;
+    seed.message = message;
+    errno = 0;
+    seed.thread_id = ptrace(PTRACE_PEEKDATA, pid, &thread_id_address, 0);
+    if (errno || seed.thread_id == 0)
+        return refuse("the seed does not sit where it should");
+    MUST(check_instruction(pid));
+    if (seed.filtered)
+        MUST(filter_seed(pid, order));
+    return 1;
+}
+
 /* Let a worker go. It may run on every processor again, whatever the twin was held to. */
 int twin_release(pid_t worker, const cpu_set_t *processors, size_t size) {
     sched_setaffinity(worker, size, processors);
@@ -391,7 +411,9 @@ size_t twin_state_size(void) { return sizeof(State); }
 
 /* Stop a live worker that waits in read(3): 1 where it does, 0 where it does something else and goes on. */
 int twin_stop(pid_t worker, pid_t twin, State *state) {
-    MUST(seize(worker, 0));
+    if (ptrace(PTRACE_SEIZE, worker, 0, 0) < 0)
+        return fail("ptrace");
+    MUST(interrupt(worker));
     if (read_state(worker, state) < 0)
         goto go_on;
     Registers *now = &state->general;
