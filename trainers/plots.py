@@ -95,7 +95,7 @@ def bars(title: str, values: Mapping[str, float]) -> str:
 
 
 def _finite(line: Series) -> Series:
-    kept = [(x, y) for x, y in zip(line.x, line.y, strict=True) if max(abs(x), abs(y)) <= MOST]
+    kept = [(x, y) for x, y in zip(line.x, line.y, strict=True) if abs(x) <= MOST and abs(y) <= MOST]
     return Series(name=line.name, x=[x for x, _ in kept], y=[y for _, y in kept])
 
 
