@@ -13,7 +13,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Native", "NotBuilt", "built", "find"]
+__all__ = ["Native", "NotBuilt", "built", "compiler", "find"]
 
 _SOURCES = Path(__file__).resolve().parent / "csrc"
 _PARTS = {
@@ -47,6 +47,11 @@ def find() -> Native | None:
     return Native(library=str(folder / "twin.so"), program=str(folder / "boxinit"))
 
 
+def compiler() -> str | None:
+    """The machine's C compiler; None where there is none."""
+    return next((path for name in _COMPILERS if (path := shutil.which(name))), None)
+
+
 def built() -> Native:
     """The parts, built now where they are not there yet. Blocks for a second or two then.
 
@@ -56,8 +61,8 @@ def built() -> Native:
     there = find()
     if there is not None:
         return there
-    compiler = next((path for name in _COMPILERS if (path := shutil.which(name))), None)
-    if compiler is None:
+    found = compiler()
+    if found is None:
         raise NotBuilt(f"no C compiler (looked for {', '.join(_COMPILERS)})")
     folder = _folder()
     try:
@@ -67,7 +72,7 @@ def built() -> Native:
         raise NotBuilt(f"the cache folder cannot be written: {error}") from error
     try:
         for name, (source, flags) in _PARTS.items():
-            _compile([compiler, *_FLAGS, *flags, "-o", str(made / name), str(_SOURCES / source)])
+            _compile([found, *_FLAGS, *flags, "-o", str(made / name), str(_SOURCES / source)])
         shutil.rmtree(folder, ignore_errors=True)
         made.rename(folder)
     except OSError as error:

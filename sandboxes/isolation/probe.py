@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 from agenthub.isolation import Layer, LayerState
-from agenthub.sandboxes.isolation import cgroups, seccomp
+from agenthub.sandboxes.isolation import cgroups, native, seccomp
 from agenthub.sandboxes.isolation import syscalls as sys_
 
 __all__ = ["layers", "missing"]
@@ -19,7 +19,7 @@ _KERNEL = (5, 12)
 
 def layers() -> tuple[Layer, ...]:
     """Every layer of the jail, in the order in which a box needs them."""
-    return (_platform(), _namespaces(), _users(), _seccomp(), *_groups())
+    return (_platform(), _namespaces(), _users(), _seccomp(), *_groups(), _copies())
 
 
 def missing() -> Layer | None:
@@ -90,6 +90,29 @@ def _seccomp() -> Layer:
         return Layer(name="seccomp", state=LayerState.MISSING, detail="the kernel has no seccomp filters")
     detail = f"{len(seccomp.ALLOWED)} system calls allowed, all others refused"
     return Layer(name="seccomp", state=LayerState.OK, detail=detail)
+
+
+def _copies() -> Layer:
+    """Whether live boxes can be copied in place, as far as it can be told without trying."""
+    cost = "copies of live boxes are made by replay, and a cold start takes longer"
+    lacking = ""
+    if os.geteuid() != 0:
+        lacking = "needs root"
+    elif _read("/proc/sys/kernel/yama/ptrace_scope") == "3":
+        lacking = "kernel.yama.ptrace_scope is 3"
+    elif native.find() is None and native.compiler() is None:
+        lacking = "needs a C compiler once (cc, gcc or clang)"
+    if lacking:
+        return Layer(name="copies", state=LayerState.DEGRADED, detail=f"{lacking}; {cost}")
+    return Layer(name="copies", state=LayerState.OK, detail="live boxes are copied in place")
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
 
 
 def _groups() -> tuple[Layer, ...]:
