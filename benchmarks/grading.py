@@ -87,13 +87,14 @@ async def humaneval(tasks: Sequence[Task], quick: bool) -> bool:
         await bench.factory("python")
         started = time.perf_counter()
         solved = await asyncio.gather(*(passes(task, task.solution) for task in tasks))
-        stubs = await asyncio.gather(*(passes(task, _stub(task)) for task in tasks))
         seconds = time.perf_counter() - started
+        stubs = await asyncio.gather(*(passes(task, _stub(task)) for task in tasks))
     finally:
         await bench.close()
     row("humaneval", "solved", sum(solved), "solutions", quick)
     row("humaneval", "stubs_passed", sum(stubs), "stubs", quick)
     row("humaneval", "seconds", seconds, "s", quick)
+    print(f"humaneval: load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors", file=sys.stderr)
     return all(solved) and not any(stubs)
 
 

@@ -233,7 +233,7 @@ def _check(spec: BoxSpec) -> None:
 
 
 def _allow_open_files() -> None:
-    """A live box takes seven descriptors of the hub; the usual soft limit of 1024 would end at 140 boxes."""
+    """A live box takes eight descriptors of the hub; the usual soft limit of 1024 would end at 120 boxes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = hard if hard != resource.RLIM_INFINITY else _OPEN_FILES
     if soft < wanted:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 __all__ = ["Rest"]
 
+_MANY = 1 << 30
 _IDLE_S = 0.5
 _ROUNDS = 50
 """How often the processes of a box without a freezer are listed and killed before it is given up."""
@@ -31,7 +32,11 @@ class Rest:
     def __init__(self, groups: Mapping[str, str], box: str, *, init: int, worker: int, alone: int = 2) -> None:
         self._loop = asyncio.get_running_loop()
         self._switch = _switch(groups, box)
-        self._count = os.path.join(groups["pids"], box, "pids.current") if "pids" in groups else ""
+        self._count: int | None = None
+        if "pids" in groups:
+            with contextlib.suppress(OSError):
+                # Kept open: it is read after every turn.
+                self._count = os.open(os.path.join(groups["pids"], box, "pids.current"), os.O_RDONLY | os.O_CLOEXEC)
         self._init, self._worker, self._alone = init, worker, alone
         self._frozen = self._resting = False
         self._ours: set[int] | None = None
@@ -63,6 +68,9 @@ class Rest:
         """The box ends."""
         self.end()
         self._switch, self._ours = None, set()
+        if self._count is not None:
+            os.close(self._count)
+            self._count = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -85,13 +93,9 @@ class Rest:
     def _tasks(self) -> int:
         """Tasks in the box; more than there can be where nobody counts them."""
         try:
-            descriptor = os.open(self._count, os.O_RDONLY | os.O_CLOEXEC)
+            return int(os.pread(self._count, 32, 0)) if self._count is not None else _MANY
         except OSError:
-            return 1 << 30
-        try:
-            return int(os.read(descriptor, 32))
-        finally:
-            os.close(descriptor)
+            return _MANY
 
 
 def _switch(groups: Mapping[str, str], box: str) -> tuple[str, bytes, bytes] | None:
