@@ -1,4 +1,4 @@
-"""A mold: an interpreter that has imported an image, sits in that image's root, and is forked for every box.
+"""A mold: an interpreter that has imported an image, sits in that image's root, and is copied for every box.
 
 It answers one hub over a SOCK_SEQPACKET channel, watches the boxes it made through pidfds, removes their groups when
 they end and writes the last line of their status pipes. It never runs a box's code. Standard library only.

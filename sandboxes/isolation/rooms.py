@@ -13,7 +13,7 @@ import select
 import signal
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,7 +28,9 @@ FOLDERS = (10, 11)
 OURS = 2
 """Tasks of a box that are not its program's: process 1 and the twin."""
 _READY_S = 10.0
-_COPY_S = 30.0
+_COPY_S = 10.0
+_KINDS = 4
+"""Sets of limits that rooms are kept of."""
 
 
 @dataclass(slots=True)
@@ -111,15 +113,18 @@ class Rooms:
     stock: int
     """How many rooms of the limits that were asked for last wait."""
     _count: int = 0
-    _waiting: deque[Room] = field(default_factory=deque)
+    _waiting: dict[str, deque[Room]] = field(default_factory=dict)
+    """By limits; those that were asked for last are last."""
     _limits: dict[str, Any] | None = None
 
     def take(self, limits: dict[str, Any], count: int = 1) -> list[Room]:
         """Rooms of these limits, ready. Raises OSError; nothing is left of them then."""
-        if limits != self._limits:
-            self.close()
-            self._limits = limits
-        taken = [self._waiting.popleft() for _ in range(min(count, len(self._waiting)))]
+        key = repr(limits)
+        waiting = self._waiting[key] = self._waiting.pop(key, deque())
+        self._limits = limits
+        if len(self._waiting) > _KINDS:
+            _destroy_all(self._waiting.pop(next(iter(self._waiting))))
+        taken = [waiting.popleft() for _ in range(min(count, len(waiting)))]
         try:
             while len(taken) < count:
                 taken.append(self._make(limits))
@@ -134,19 +139,18 @@ class Rooms:
     @property
     def low(self) -> bool:
         """True where `fill` has something to do."""
-        return self._limits is not None and len(self._waiting) < self.stock
+        return self._limits is not None and len(self._waiting[repr(self._limits)]) < self.stock
 
     def fill(self) -> None:
         """Begin one more room. Raises OSError."""
         if self._limits is not None and self.low:
-            self._waiting.append(self._make(self._limits))
+            self._waiting[repr(self._limits)].append(self._make(self._limits))
 
     def close(self) -> None:
         """End every room that waits."""
-        for room in self._waiting:
-            room.kill()
-        while self._waiting:
-            self._waiting.popleft().destroy()
+        _destroy_all([room for waiting in self._waiting.values() for room in waiting])
+        self._waiting.clear()
+        self._limits = None
 
     def copy_files(self, source: Room, rooms: Sequence[Room]) -> None:
         """Copy workspace and /tmp of one box into others, each by a process in the other's groups. Raises OSError."""
@@ -173,8 +177,10 @@ class Rooms:
         there = room.folders()
         word, inside = os.pipe2(os.O_CLOEXEC)
         try:
-            given = [inside, folders[0], there[0], folders[1], there[1], *room.tasks]
-            words = ["boxinit", "copy", str(room.uid), str(len(room.tasks))]
+            # Charged to the box, but not slowed by its share of the processor: the mold waits for it.
+            groups = room.tasks[: len(room.tasks) - room.group.late]
+            given = [inside, folders[0], there[0], folders[1], there[1], *groups]
+            words = ["boxinit", "copy", str(room.uid), str(len(groups))]
             return self._spawn(words, given, new_process_space=False), word
         except OSError:
             os.close(word)
@@ -215,6 +221,14 @@ class Rooms:
         if pid < 0:
             raise OSError(self.library.twin_error().decode())
         return pid
+
+
+def _destroy_all(rooms: Collection[Room]) -> None:
+    """All begin to end before the first is waited for."""
+    for room in rooms:
+        room.kill()
+    for room in rooms:
+        room.destroy()
 
 
 def _holds(folder: int) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from dataclasses import dataclass
 
 __all__ = ["Carried"]
@@ -41,6 +42,7 @@ class Carried:
     def restore(self) -> list[str]:
         """Give this process what the other had; what could not be given again."""
         lost: list[str] = []
+        _stir()
         os.umask(self._mask)
         try:
             os.chdir(self._folder)
@@ -56,6 +58,13 @@ class Carried:
             except (OSError, TypeError, ValueError):
                 lost.append(f"handler of signal {number}")
         return lost
+
+
+def _stir() -> None:
+    """OpenSSL notices a fork by its process number, which is the same in every box: two copies would draw alike."""
+    ssl = sys.modules.get("_ssl")
+    if ssl is not None:
+        ssl.RAND_add(os.urandom(32), 32.0)
 
 
 def _folder() -> str:

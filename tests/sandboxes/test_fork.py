@@ -315,11 +315,12 @@ async def test_signal_handlers_are_carried(box: PythonSession) -> None:
 
 
 async def test_random_goes_its_own_way_in_every_copy_and_a_users_generator_does_not(box: PythonSession) -> None:
-    await run(box, "import random, uuid\nrandom.seed(7)\nown = random.Random(7)")
+    await run(box, "import random, ssl, uuid\nssl.RAND_bytes(4)\nrandom.seed(7)\nown = random.Random(7)")
     boxes: list[Sandbox] = [box, *await box.fork(3)]
     assert len({await shown(it, "random.random()") for it in boxes}) == 4
     assert len({await shown(it, "own.random()") for it in boxes}) == 1
     assert len({await shown(it, "uuid.uuid4()") for it in boxes}) == 4
+    assert len({await shown(it, "ssl.RAND_bytes(8)") for it in boxes}) == 4
 
 
 async def test_threads_and_children_work_in_a_copy(box: PythonSession) -> None:
