@@ -16,7 +16,9 @@ from dataclasses import dataclass
 __all__ = ["Caps", "Group", "Hierarchy", "Parent", "find", "sweep"]
 
 _WANTED = ("memory", "pids", "cpu", "cpuacct", "freezer")
-_PERIOD_US = 100_000
+_PERIOD_US = 20_000
+"""A box that is over its share of the processor stands still for milliseconds of this, and so does not hold up others
+for long with what it had saved."""
 _PREFIX = "agenthub."
 
 
