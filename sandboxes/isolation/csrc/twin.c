@@ -1,13 +1,14 @@
 /* Makes workers out of a stopped process: a mold's new boxes and the copies of a live one are made alike.
  *
  * A twin shares the memory of a box's worker and nothing else: its rights, descriptors and namespaces are the mold's, it
- * lives outside the box, and it is held for ever in a ptrace stop, so it never runs what is in that memory. A copy:
+ * lives outside the box, and it is held for ever in a ptrace stop, so it never runs the program that is there. A copy:
  *
  *     source twin --clone--> new twin (a copy of the memory) --enters the new box, clone(CLONE_VM)--> new worker
  *
  * Every call is put into the stopped process through its registers and made by one single step, over an instruction that
  * was looked at before: nobody who runs can change it, because the memory's only other owner is stopped as well and shares
  * no page with anybody. What a call needs in memory lies in a page that is made for it in the copy, before the copy runs.
+ * Most calls are made by a few instructions of our own in that page, which stop the process again when they are done.
  * The mold calls this as a library; it has one thread, the only one that traces.
  */
 #define _GNU_SOURCE
@@ -40,8 +41,17 @@ enum { MOLD = 100, POST = 101, MOST_GROUPS = 8 };
 /* Descriptors as they arrive in a new twin; the files of control groups follow. */
 enum { CONTROL = 3, OUT, ERR, SPACE, GROUPS };
 
+/* One call that a stopped process makes by itself. */
+typedef struct {
+    long number, arguments[5];
+} Step;
+
+enum { MOST_STEPS = 8 + MOST_GROUPS };
+
 /* The page that is made for calls. */
 typedef struct {
+    Step steps[MOST_STEPS];
+    unsigned char code[128];
     char zero[16];
     struct { unsigned short count; void *code; } program;
     struct msghdr message;
@@ -187,6 +197,67 @@ kill:
     return -1;
 }
 
+static int put(pid_t pid, unsigned long address, const void *data, size_t size) {
+    struct iovec here = {(void *)data, size}, there = {(void *)address, size};
+    return process_vm_writev(pid, &here, 1, &there, 1, 0) == (ssize_t)size ? 0 : fail("memory of a copy");
+}
+
+/* Makes the rbp calls that rbx points to, up to the first that fails, and stops; in no need of a stack. */
+extern const unsigned char twin_code[], twin_code_end[];
+__asm__(".pushsection .text\n"
+        ".hidden twin_code, twin_code_end\n"
+        ".globl twin_code, twin_code_end\n"
+        "twin_code:\n"
+        "    test %rbp, %rbp\n"
+        "    jz 1f\n"
+        "    mov (%rbx), %rax\n"
+        "    mov 8(%rbx), %rdi\n"
+        "    mov 16(%rbx), %rsi\n"
+        "    mov 24(%rbx), %rdx\n"
+        "    mov 32(%rbx), %r10\n"
+        "    mov 40(%rbx), %r8\n"
+        "    syscall\n"
+        "    test %rax, %rax\n"
+        "    js 1f\n"
+        "    add $48, %rbx\n"
+        "    dec %rbp\n"
+        "    jmp twin_code\n"
+        "1:  int3\n"
+        "twin_code_end:\n"
+        ".popsection\n");
+
+/* Have a stopped process make these calls. Only in a memory whose every owner is stopped, and that nobody shares. */
+static int run(pid_t pid, const Scratch *there, const Step *steps, int count) {
+    Registers registers = seed.state.general;
+    unsigned long end = (unsigned long)there->code + (twin_code_end - twin_code);
+    int status;
+    if (count > MOST_STEPS)
+        return refuse("too many calls");
+    if (put(pid, (unsigned long)there->steps, steps, count * sizeof *steps) < 0)
+        return -1;
+    registers.rip = (unsigned long)there->code;
+    registers.rbx = (unsigned long)there->steps;
+    registers.rbp = count;
+    registers.rax = 0;
+    registers.orig_rax = -1;
+    if (ptrace(PTRACE_SETREGS, pid, 0, &registers) < 0 || ptrace(PTRACE_CONT, pid, 0, 0) < 0)
+        return fail("calls");
+    if (wait_stop(pid, &status) < 0)
+        goto kill;
+    if (ptrace(PTRACE_GETREGS, pid, 0, &registers) < 0 || status >> 8 != SIGTRAP || registers.rip != end) {
+        refuse("a stopped process did not stop where it should");
+        goto kill;
+    }
+    if (registers.rbp == 0)
+        return 0;
+    errno = -(int)registers.rax;
+    snprintf(reason, sizeof reason, "call %ld of a copy: %s", steps[count - registers.rbp].number, strerror(errno));
+    return -1;
+kill:
+    kill(pid, SIGKILL);
+    return -1;
+}
+
 #define CALL(pid, number, ...) inject(pid, number, (const long[6]){__VA_ARGS__}, NULL)
 #define MUST(call)                                                                                                     \
     do {                                                                                                               \
@@ -199,11 +270,6 @@ static long clone_in(pid_t pid, unsigned long flags, unsigned long thread_id, pi
     *child = 0;
     MUST(inject(pid, SYS_clone, (const long[6]){flags, 0, 0, thread_id, 0, 0}, child));
     return wait_stop(*child, &status);
-}
-
-static int put(pid_t pid, unsigned long address, const void *data, size_t size) {
-    struct iovec here = {(void *)data, size}, there = {(void *)address, size};
-    return process_vm_writev(pid, &here, 1, &there, 1, 0) == (ssize_t)size ? 0 : fail("memory of a copy");
 }
 
 /* ---- the seed */
@@ -281,31 +347,31 @@ static int limit(pid_t pid, int kind, unsigned long value) {
 
 /* The twin enters the new box but for its own process number, and from now on its children are born in the box. */
 static int enter_box(pid_t twin, const Order *order, const Scratch *there) {
-    MUST(post(order));
-    MUST(CALL(twin, SYS_recvmsg, POST, (long)&there->message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT));
+    Step steps[MOST_STEPS] = {{SYS_recvmsg, {POST, (long)&there->message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT}}};
+    int count = 1;
     for (int at = 0; at < order->group_count - order->late; at++)
-        MUST(CALL(twin, SYS_write, GROUPS + at, (long)there->zero, 1));
-    MUST(CALL(twin, SYS_setns, SPACE, SPACES));
-    return 0;
+        steps[count++] = (Step){SYS_write, {GROUPS + at, (long)there->zero, 1}};
+    steps[count++] = (Step){SYS_setns, {SPACE, SPACES}};
+    MUST(post(order));
+    return run(twin, there, steps, count);
 }
 
 static int dress_worker(pid_t worker, const Order *order, const Scratch *there) {
+    Step steps[MOST_STEPS] = {{SYS_setsid, {0}}, {SYS_dup3, {OUT, 1}}, {SYS_dup3, {ERR, 2}},
+                              {SYS_setresgid, {order->uid, order->uid, order->uid}},
+                              {SYS_setresuid, {order->uid, order->uid, order->uid}}};
+    int count = 5;
+    for (int at = order->group_count - order->late; at < order->group_count; at++)
+        steps[count++] = (Step){SYS_write, {GROUPS + at, (long)there->zero, 1}};
+    steps[count++] = (Step){SYS_close_range, {CONTROL + 1, ~0U}};
+    if (!seed.filtered)
+        steps[count++] = (Step){SYS_prctl, {PR_SET_SECCOMP, 2, (long)&there->program}};
     MUST(limit(worker, RLIMIT_NOFILE, order->open_files));
     MUST(limit(worker, RLIMIT_NPROC, order->processes));
     MUST(limit(worker, RLIMIT_FSIZE, order->file_bytes));
     if (order->address_bytes)
         MUST(limit(worker, RLIMIT_AS, order->address_bytes));
-    MUST(CALL(worker, SYS_setsid, 0));
-    MUST(CALL(worker, SYS_dup3, OUT, 1));
-    MUST(CALL(worker, SYS_dup3, ERR, 2));
-    MUST(CALL(worker, SYS_setresgid, order->uid, order->uid, order->uid));
-    MUST(CALL(worker, SYS_setresuid, order->uid, order->uid, order->uid));
-    for (int at = order->group_count - order->late; at < order->group_count; at++)
-        MUST(CALL(worker, SYS_write, GROUPS + at, (long)there->zero, 1));
-    MUST(CALL(worker, SYS_close_range, CONTROL + 1, ~0U));
-    if (!seed.filtered)
-        MUST(CALL(worker, SYS_prctl, PR_SET_SECCOMP, 2, (long)&there->program));
-    return 0;
+    return run(worker, there, steps, count);
 }
 
 static int fill(pid_t twin, const Order *order, const Scratch *there, int with_filter) {
@@ -313,6 +379,7 @@ static int fill(pid_t twin, const Order *order, const Scratch *there, int with_f
     if (order->filter_size > sizeof page.filter || order->group_count > MOST_GROUPS)
         return refuse("the filter is too long, or there are too many control groups");
     memset(&page, 0, offsetof(Scratch, filter));
+    memcpy(page.code, twin_code, twin_code_end - twin_code);
     page.zero[0] = '0';
     page.program.count = order->filter_size / 8;
     page.program.code = (void *)there->filter;
@@ -346,7 +413,8 @@ int twin_make(pid_t source, const Order *order, const State *state, pid_t made[2
     MUST(check_instruction(source));
     MUST(clone_in(source, CLONE_PARENT | SIGCHLD, 0, &made[0]));
     pid_t twin = made[0];
-    long page = CALL(twin, SYS_mmap, 0, sizeof(Scratch), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    long page = CALL(twin, SYS_mmap, 0, sizeof(Scratch), PROT_READ | PROT_WRITE | PROT_EXEC,
+                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     MUST(page);
     const Scratch *there = (const Scratch *)page;
     MUST(fill(twin, order, there, !seed.filtered));
