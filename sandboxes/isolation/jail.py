@@ -1,10 +1,10 @@
 """The jail: boxes made of the kernel's own parts (namespaces, seccomp, control groups), without an engine or a daemon.
 
-    hub (this module) --SEQPACKET-- supervisor --fork-- mold per image --fork-- process 1 of a box --fork-- worker
-          |                                               ^                        |                          |
-          |-- spawn requests -----------------------------+                        |                          |
-          |-- status pipe: how it ended (hub lets go: the box dies) ---------------+                          |
-          |-- socket, output pipes, workspace folder, pidfds: a turn never passes through anything else ------+
+    hub (this module) --SEQPACKET-- supervisor --fork-- mold per image --- process 1 of a box, and its worker
+          |                                               ^    |                                      |
+          |-- requests for boxes and for copies ----------+    |                                      |
+          |-- status pipe: how it ended (hub lets go: the box dies)                                   |
+          |-- socket, output pipes, workspace folder, pidfds: a turn passes through nothing else -----+
 
 Process 1 and the worker are never trusted with anything but their own box.
 """

@@ -128,6 +128,9 @@ class Rooms:
         try:
             while len(taken) < count:
                 taken.append(self._make(limits))
+            # One box asked for in a hurry is seldom the last: the next room is made while this one is waited for.
+            if not waiting:
+                waiting.append(self._make(limits))
             for room in taken:
                 room.ready()
         except OSError:
