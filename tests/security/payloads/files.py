@@ -136,8 +136,8 @@ FILES = (
     ),
     attack(
         "37_rename_race",
-        "import os, time\nos.mkdir('real'); open('real/hostname', 'w').write('inside'); os.symlink('/etc', 'link')\n"
-        "os.rename('real', 'swapped')\nstop = time.monotonic() + 1.0\nwhile time.monotonic() < stop:\n"
+        "import os, time\nos.makedirs('swapped', exist_ok=True); open('swapped/hostname', 'w').write('inside')\n"
+        "os.symlink('/etc', 'link')\nstop = time.monotonic() + 1.0\nwhile time.monotonic() < stop:\n"
         " for old, new in (('swapped', 'real'), ('link', 'swapped'), ('swapped', 'link'), ('real', 'swapped')):\n"
         "  try: os.rename(old, new)\n  except OSError: pass\nprint('raced')",
         "raced",
