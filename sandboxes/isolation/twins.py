@@ -134,12 +134,12 @@ class Twins:
         deadline = time.monotonic() + _SEED_S
         message, order = ctypes.addressof(self._message), _Order(filter=self._filter, filter_size=len(self._filter))
         with self._in_time():
-            while (done := self._library.twin_seed(pid, message, order)) == 0:
-                if time.monotonic() > deadline:
-                    raise OSError("the seed did not come to rest")
+            while (done := self._library.twin_seed(pid, message, order)) == 0 and time.monotonic() < deadline:
                 time.sleep(_PAUSE_S)
-        if done < 0:
-            raise self._error()
+        if done <= 0:
+            error = self._error() if done < 0 else OSError("the seed did not come to rest")
+            destroy(pid)
+            raise error
 
     def make(self, order: Order, message: dict[str, Any]) -> Made:
         """A worker made of the seed, told `message`. Raises OSError."""

@@ -213,6 +213,14 @@ async def test_what_was_refused_can_be_copied_once_its_reason_is_gone(box: Pytho
     assert await shown(copy, "m.closed") == "True\n"
 
 
+async def test_a_box_in_the_middle_of_a_turn_is_not_copied_and_its_turn_goes_on(box: PythonSession) -> None:
+    turn = asyncio.ensure_future(shown(box, "import time\ntime.sleep(1.5)\n'done'"))
+    await asyncio.sleep(0.3)
+    with pytest.raises(ForkRefused, match="does not wait for its next turn"):
+        await _box(box).copies(2, b"")
+    assert await turn == "'done'\n"
+
+
 async def test_a_box_that_has_ended_cannot_be_copied(box: PythonSession) -> None:
     with pytest.raises(BoxLost):
         await run(box, "import os\nos._exit(3)")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,8 @@ from agenthub.isolation import LayerState
 from agenthub.sandboxes.isolation import native, probe
 from tests.sandboxes.boxes import need_jail, python_factory, run, shown, small
 from tests.sandboxes.test_lifetime import supervisor_of
+
+_PTRACE, _NO_SUCH_CALL = 101, 9999
 
 
 @pytest.fixture
@@ -79,3 +83,26 @@ def test_a_compiler_that_fails_is_named(cache: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
     with pytest.raises(native.NotBuilt, match="no such header"):
         native.built()
+
+
+def filtered_hub(refused: int) -> list[str]:
+    need_jail()
+    if os.geteuid() != 0:
+        pytest.skip("copies of live boxes need root")
+    command = [sys.executable, "-m", "tests.sandboxes.filtered_hub", str(refused)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, cwd=Path(__file__).parents[2], check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_where_no_process_may_be_traced_copies_are_made_by_replay() -> None:
+    fork, value = filtered_hub(_PTRACE)
+    assert fork.startswith("replay|") and "cannot be held" in fork and value == "42"
+
+
+def test_where_the_hub_is_filtered_itself_every_copy_loads_its_own_filter() -> None:
+    if native.compiler() is None and native.find() is None:
+        pytest.skip("no C compiler here")
+    assert filtered_hub(_NO_SUCH_CALL) == ["native|", "42", "(42, 1)"]
