@@ -39,7 +39,7 @@ class UpdateStats:
     grad_norm: float
     """Mean over minibatches, before clipping; 0.0 where no token was in the loss."""
     entropy: float
-    """Mean over the tokens in the loss under the weights that the minibatch started from, nats."""
+    """Mean over the tokens that were computed (a loss may need none of advantage 0), nats."""
     steps: int
     """Optimiser steps taken."""
     skipped: int
@@ -58,7 +58,7 @@ class Gradient:
     norm: float
     """Over all parameters, before clipping."""
     entropy: float
-    """Mean over the tokens in the loss, nats."""
+    """Mean over the tokens that were computed, nats."""
     metrics: Mapping[str, float]
     """The loss's own."""
     skipped: bool = False
@@ -156,20 +156,24 @@ class Learner:
 
     def gradient(self, batch: Batch, advantage: Floats, weights: Floats | None = None) -> Gradient:
         """Fill the parameters' gradient for the whole batch and say what came out; no step is taken."""
-        self.optimiser.zero_grad(set_to_none=True)
+        # Gradients of 0 and not None: a step without any advantage still moves by the optimiser's momentum.
+        for parameter in self._parameters:
+            parameter.grad = torch.zeros_like(parameter)
         A = torch.as_tensor(np.array(advantage), device=self._device)
         w = torch.ones_like(A) if weights is None else torch.as_tensor(np.array(weights), device=self._device)
-        doors = list(self._views(batch, batch.in_loss))
+        chosen = batch.in_loss & (advantage != 0.0) if self._loss.inert_at_zero else batch.in_loss
+        doors = self._views(batch, chosen)
         if sum(view.ids.numel() for view in doors) <= self._optim.graph_tokens:
             lp, entropy = self._forward(batch, doors)
             loss, metrics = self._loss_of(lp, batch, A, w)
-            loss.backward()  # type: ignore[no-untyped-call]
+            if doors:
+                loss.backward()  # type: ignore[no-untyped-call]
         else:
             loss, metrics, entropy = self._in_two_passes(batch, doors, A, w)
         norm = torch.nn.utils.get_total_norm(
             [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         )
-        count = max(int(batch.in_loss.sum()), 1)
+        count = max(int(chosen.sum()), 1)
         return Gradient(
             loss=float(loss.detach()),
             norm=float(norm),

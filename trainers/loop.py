@@ -165,10 +165,10 @@ class Trainer:
         seconds.add("environment", collected.environment_s)
         row = {
             "update": number,
+            "entropy": stats.entropy,
             **played,
             "loss": stats.loss,
             "grad_norm": stats.grad_norm,
-            "entropy": stats.entropy,
             **stats.metrics,
             "steps": stats.steps,
             "skipped": stats.skipped,

@@ -42,6 +42,7 @@ class PPO:
     """The clipped surrogate of PPO, with DAPO's two bounds and the dual clip."""
 
     needs: ClassVar[frozenset[str]] = frozenset()
+    inert_at_zero: ClassVar[bool] = True
     clip_low: float = 0.2
     clip_high: float = 0.2
     dual_clip: float | None = 3.0

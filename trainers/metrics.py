@@ -69,7 +69,17 @@ def rollout_metrics(trajectories: Sequence[Trajectory], batch: Batch, reasons: M
         "dropped": dict(sorted(dropped.items())),
         "turns": float(np.mean([len(trajectory.turns) for trajectory in scored])),
         "tokens": int(batch.action_mask.sum()),
+        **_entropy(scored),
     }
+
+
+def _entropy(trajectories: Sequence[Trajectory]) -> dict[str, float]:
+    """Mean entropy of all sampled tokens, nats; nothing where an engine does not tell it."""
+    generations = [turn.generation for trajectory in trajectories for turn in trajectory.turns if turn.generation]
+    told = [generation.entropies for generation in generations if generation.entropies is not None]
+    if not told or len(told) < len(generations):
+        return {}
+    return {"entropy": float(np.concatenate(told).mean(dtype=np.float64))}
 
 
 def without_times(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -45,12 +45,15 @@ class Loss(Protocol):
 
     needs: ClassVar[frozenset[str]]
     """What the forward pass must give beyond log-probabilities; empty for most."""
+    inert_at_zero: ClassVar[bool]
+    """A token whose advantage is 0 adds neither loss nor gradient, so its log-probability need not be computed."""
 
     def terms(self, lp: Tensor, batch: Batch, A: Tensor, w: Tensor, state: Mapping[str, Any]) -> Sequence[Term]:
         """Token losses with their mask, aggregation and coefficient.
 
         Args:
-            lp: f32[T], log-probabilities with gradient at `batch.in_loss`, 0 elsewhere.
+            lp: f32[T], log-probabilities with gradient at `batch.in_loss`, 0 elsewhere; where the loss is
+                `inert_at_zero` also 0 at tokens whose advantage is 0.
             A: f32[T], advantages; detached.
             w: f32[T], off-policy weights; detached, 1 where there is no correction.
         """

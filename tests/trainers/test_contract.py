@@ -164,6 +164,21 @@ class TestLoss:
         expected = loss_of(name, batch, lp, A, **self.options(mode))
         assert loss_of(name, wide, wild, wild_A, **self.options(mode)).item() == pytest.approx(expected.item())
 
+    def test_a_loss_that_is_inert_at_zero_does_not_read_what_has_no_advantage(self, name: str, mode: str) -> None:
+        if not make("loss", name, self.options(mode)).inert_at_zero:
+            return
+        batch = mixed_batch()
+        A = advantages(batch) * torch.from_numpy(batch.trajectory_of_token % 2 == 0)
+        losses = []
+        for missing in (None, 0.0):
+            lp = near(batch)
+            read = lp if missing is None else torch.where(A == 0, torch.full_like(lp, missing), lp)
+            loss = loss_of(name, batch, read, A, **self.options(mode))
+            (slope,) = torch.autograd.grad(loss, lp)
+            assert not slope[A == 0].any()
+            losses.append((loss.item(), slope.tolist()))
+        assert losses[0] == losses[1]
+
     def test_permuting_trajectories_commutes(self, name: str, mode: str) -> None:
         batch = mixed_batch()
         lp, A = near(batch), advantages(batch)

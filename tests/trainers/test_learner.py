@@ -145,6 +145,18 @@ def test_the_same_seed_gives_the_same_bits_and_an_empty_loss_gives_no_step() -> 
     assert (stats.steps, stats.grad_norm, stats.tokens) == (0, 0.0, 0)
 
 
+def test_leaving_out_tokens_without_advantage_changes_nothing_but_the_work() -> None:
+    class Thorough(PPO):
+        inert_at_zero = False
+
+    batch, weights = mixed_batch(), []
+    for loss in (PPO(), Thorough()):
+        made = learner(loss, minibatches=3, epochs=2)
+        made.update(batch, GRPO().advantage(batch), seed=4)
+        weights.append(torch.cat([p.detach().flatten() for p in made.model.parameters()]))
+    assert torch.allclose(weights[0], weights[1], atol=1e-6)
+
+
 def test_a_gradient_that_is_not_finite_takes_no_step_and_is_counted() -> None:
     made, batch = learner(), mixed_batch()
     before = {name: value.clone() for name, value in made.model.state_dict().items()}
