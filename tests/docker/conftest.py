@@ -35,16 +35,18 @@ def engine() -> Iterator[str]:
         pytest.skip(reason)
     script = ROOT / "scripts" / "docker-engine"
     ran_before = subprocess.run([script, "alive"], check=False).returncode == 0
-    done = subprocess.run([script, "start"], capture_output=True, text=True, timeout=600, check=False)
-    if done.returncode != 0:
-        pytest.skip(f"no engine can be started here: {done.stderr.strip()[-300:]}")
-    host = done.stdout.strip().removeprefix("DOCKER_HOST=")
-    os.environ["DOCKER_HOST"] = host
-    yield host
-    _prune(host)
-    del os.environ["DOCKER_HOST"]
-    if not ran_before:
-        subprocess.run([script, "stop"], timeout=120, check=True)
+    try:
+        done = subprocess.run([script, "start"], capture_output=True, text=True, timeout=600, check=False)
+        if done.returncode != 0:
+            pytest.skip(f"no engine can be started here: {done.stderr.strip()[-300:]}")
+        host = done.stdout.strip().removeprefix("DOCKER_HOST=")
+        os.environ["DOCKER_HOST"] = host
+        yield host
+        _prune(host)
+    finally:
+        os.environ.pop("DOCKER_HOST", None)
+        if not ran_before:
+            subprocess.run([script, "stop"], timeout=120, check=True)
 
 
 def _prune(host: str) -> None:
