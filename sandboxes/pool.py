@@ -1,4 +1,8 @@
-"""A warm pool: boxes that are started ahead, used once, and replaced in the background between two water marks."""
+"""A warm pool: boxes that are started ahead, used once, and replaced in the background between two water marks.
+
+The high mark follows the demand: a trainer that opens 128 episodes at once, again and again, finds more of them warm
+each time; a pool that nobody has asked for a while gives its surplus back.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +16,25 @@ from agenthub.isolation import Box, BoxSpec, Isolation
 
 __all__ = ["Pool"]
 
+RECENT_S = 10.0
+"""Boxes taken within this time are what the pool expects to be asked for again."""
+
 
 class Pool:
     """Boxes of one spec. `take` gives a warm one where there is one, and starts one where there is none."""
 
-    def __init__(self, isolation: Isolation, spec: BoxSpec, *, low: int, high: int) -> None:
+    def __init__(self, isolation: Isolation, spec: BoxSpec, *, low: int, high: int, most: int | None = None) -> None:
+        """
+        Args:
+            low: at or below so many warm boxes the pool is filled.
+            high: so many are kept warm.
+            most: so many may be kept warm while that many are being taken; None is `high`.
+        """
         if not 0 <= low < high:
             raise ValueError(f"a pool needs 0 <= low < high, not {low} and {high}")
         self._isolation, self._spec = isolation, spec
-        self._low, self._high = low, high
+        self._low, self._high, self._most = low, high, max(high, most or high)
+        self._taken: deque[float] = deque()
         self._warm: deque[Box] = deque()
         self._wanted = asyncio.Event()
         self._filler: asyncio.Task[None] | None = None
@@ -32,6 +46,7 @@ class Pool:
         if self._filler is None:
             # Owned by the pool for its whole life and awaited in `close`.
             self._filler = asyncio.get_running_loop().create_task(self._fill(), name="pool")
+        self._taken.append(asyncio.get_running_loop().time())
         while self._warm:
             box = self._warm.popleft()
             if _ended(box):
@@ -59,11 +74,17 @@ class Pool:
             box.discard()
         self._warm.clear()
 
+    def _target(self) -> int:
+        """Boxes to keep warm now."""
+        since = asyncio.get_running_loop().time() - RECENT_S
+        while self._taken and (self._taken[0] < since or len(self._taken) > self._most):
+            self._taken.popleft()
+        return max(self._high, len(self._taken))
+
     async def _fill(self) -> None:
         while True:
-            await self._wanted.wait()
-            self._wanted.clear()
-            while len(self._warm) < self._high:
+            await self._asked()
+            while len(self._warm) < self._target():
                 while self._busy:
                     # Somebody waits for a box now; filling the pool beside them would only make them wait longer.
                     self._idle.clear()
@@ -75,6 +96,16 @@ class Pool:
                     break
                 except AgenthubError:
                     return
+
+    async def _asked(self) -> None:
+        """Wait until the pool is to be filled; give back what nobody has asked for meanwhile."""
+        while len(self._warm) > self._high and not self._wanted.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wanted.wait(), RECENT_S)
+            while len(self._warm) > self._target():
+                self._warm.pop().discard()
+        await self._wanted.wait()
+        self._wanted.clear()
 
 
 def _ended(box: Box) -> bool:

@@ -9,6 +9,7 @@ import pytest
 
 from agenthub.errors import HostFault
 from agenthub.isolation import Box, BoxSpec, Isolation
+from agenthub.sandboxes import pool as pool_module
 from agenthub.sandboxes.pool import Pool
 
 
@@ -47,9 +48,9 @@ class FakeIsolation:
         return self.boxes[-1]
 
 
-def pool_of(isolation: FakeIsolation, *, low: int = 1, high: int = 4) -> Pool:
+def pool_of(isolation: FakeIsolation, *, low: int = 1, high: int = 4, most: int | None = None) -> Pool:
     as_isolation: Isolation = isolation  # type: ignore[assignment]
-    return Pool(as_isolation, BoxSpec(image="python"), low=low, high=high)
+    return Pool(as_isolation, BoxSpec(image="python"), low=low, high=high, most=most)
 
 
 async def settle() -> None:
@@ -122,3 +123,17 @@ async def test_closing_gives_up_what_is_warm() -> None:
 def test_water_marks_that_contradict_are_refused() -> None:
     with pytest.raises(ValueError, match="low < high"):
         pool_of(FakeIsolation(), low=4, high=4)
+
+
+async def test_a_pool_follows_the_demand_and_gives_back_what_nobody_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "RECENT_S", 0.2)
+    isolation = FakeIsolation()
+    pool = pool_of(isolation, high=2, most=6)
+    taken = await asyncio.gather(*(pool.take() for _ in range(10)))
+    await settle()
+    assert len(isolation.boxes) == 16
+    await asyncio.sleep(0.5)
+    assert sum(box.discarded for box in isolation.boxes) == 4
+    assert len(taken) == 10
+    await pool.close()
+    assert sum(box.discarded for box in isolation.boxes) == 6
