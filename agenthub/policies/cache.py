@@ -41,6 +41,27 @@ class BatchCache:
         if self.mask_BC is not None:
             self.mask_BC = self.mask_BC[rows]
 
+    def widened(self, model: Any, part: BatchCache, rows: Tensor) -> BatchCache:
+        """This cache with the last columns of `part`, which grew from this one's `rows`; other rows do not use them."""
+        if self.mask_BC is None or part.mask_BC is None:
+            raise ValueError("a cache without a mask cannot be widened")
+        old, new = self.mask_BC.shape[1], part.mask_BC.shape[1]
+        mask_BC = torch.zeros((self.mask_BC.shape[0], new), dtype=torch.bool, device=self.mask_BC.device)
+        mask_BC[:, :old] = self.mask_BC
+        mask_BC[rows] = part.mask_BC
+        layers = []
+        for index, layer in enumerate(part.hf.layers):
+            pair = []
+            for name in ("keys", "values"):
+                side: Tensor = getattr(layer, name)
+                wide = side.new_zeros((mask_BC.shape[0], side.shape[1], new, side.shape[3]))
+                if old:
+                    wide[:, :, :old] = getattr(self.hf.layers[index], name)
+                wide[rows] = side
+                pair.append(wide)
+            layers.append((pair[0], pair[1]))
+        return BatchCache(model, layers, mask_BC)
+
     def take(self, rows: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Keys and values of these rows, a pair a layer."""
         return [(layer.keys[rows], layer.values[rows]) for layer in self.hf.layers]

@@ -19,7 +19,7 @@ from agenthub.sandboxes.python.session import PythonSession, Settings
 __all__ = ["PythonSandbox"]
 
 _LOW, _HIGH = 4, 8
-_MOST = 64
+_MOST = 128
 """Warm boxes while as many are taken every few seconds, where a box is made in milliseconds; about 2 MiB each."""
 _MOST_POOLS = 8
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from agenthub.errors import HostFault, UserError
+from agenthub.policies.decoding import _long_columns
 from agenthub.policies.embedded import EmbeddedPolicy
 from agenthub.policies.sampling import draw
 from agenthub.policy import Request
@@ -71,6 +72,21 @@ async def test_turns_of_an_episode_equal_the_reference_with_and_without_the_kept
             _assert_reference(policy, asked, made)
             contexts = [
                 [*context, *generation.ids.tolist()[: 1 + row % 3], *[5, 6, 7][: row % 4]]
+                for row, (context, generation) in enumerate(zip(contexts, made, strict=True))
+            ]
+        await policy.close()
+
+
+async def test_one_long_observation_among_short_ones_equals_the_reference(qwen3: Path) -> None:
+    for keep in (True, False):
+        policy = EmbeddedPolicy(qwen3, keep_cache=keep)
+        contexts = [prompt.tolist() for prompt in prompts(9, seed=3)]
+        for turn in range(2):
+            asked = [request(context, 9 * turn + row, episode=f"e{row}") for row, context in enumerate(contexts)]
+            made = await policy.generate(asked)
+            _assert_reference(policy, asked, made)
+            contexts = [
+                [*context, *generation.ids.tolist(), *[5, 6, 7] * (20 if row in (2, 5) else 1)]
                 for row, (context, generation) in enumerate(zip(contexts, made, strict=True))
             ]
         await policy.close()
@@ -188,3 +204,10 @@ def test_a_draw_is_the_inverse_of_the_cumulative_distribution() -> None:
     np.testing.assert_allclose(logprobs.exp(), [0.25, 0.25, 0.75, 0.75], rtol=1e-6)
     np.testing.assert_allclose(entropies, -0.25 * np.log(0.25) - 0.75 * np.log(0.75), rtol=1e-6)
     assert ints(tokens.numpy()).tolist() == [1, 1, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "columns"), [([9] * 8, 0), ([9], 0), ([9] * 31 + [100], 91), ([100] * 31 + [9], 0), ([9, 10, 50], 40)]
+)
+def test_a_few_long_rows_are_computed_apart(lengths: list[int], columns: int) -> None:
+    assert _long_columns(lengths) == columns
