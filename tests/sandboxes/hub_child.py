@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 
 from agenthub.isolation import BoxSpec
 from agenthub.sandboxes.isolation.jail import Jail
@@ -19,4 +20,6 @@ async def main() -> None:
     await asyncio.sleep(600)
 
 
+# A shell starts its background jobs with SIGINT ignored, and a child inherits that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 asyncio.run(main())
