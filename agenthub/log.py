@@ -19,81 +19,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from agenthub import log_rows
 from agenthub.errors import HostFault, UserError
+from agenthub.log_rows import Entry, EpisodeEnd, EpisodeRow, RequestRow, StepRow, WriteRow
 
-__all__ = ["EpisodeEnd", "EpisodeLog", "EpisodeRow", "RequestRow", "StepRow"]
+__all__ = ["Entry", "EpisodeEnd", "EpisodeLog", "EpisodeRow", "RequestRow", "StepRow", "WriteRow"]
 
 T = TypeVar("T")
-_VERSION = 1
+_VERSION = 2
 _APPLICATION = 0x61676875  # "aghu", so that a database of something else is refused and not written to
 _TICK_S = 0.002
 _SCHEMA = f"""
 BEGIN;
 PRAGMA application_id = {_APPLICATION};
 PRAGMA user_version = {_VERSION};
-CREATE TABLE episodes (
-    id TEXT PRIMARY KEY, task TEXT NOT NULL, grp TEXT NOT NULL, member INTEGER NOT NULL, opened REAL NOT NULL,
-    state BLOB, hash TEXT
-) WITHOUT ROWID;
-CREATE TABLE steps (
-    episode TEXT NOT NULL, turn INTEGER NOT NULL, hash TEXT NOT NULL, body BLOB NOT NULL, answer BLOB NOT NULL,
-    PRIMARY KEY (episode, turn)
-) WITHOUT ROWID;
-CREATE TABLE requests (id TEXT PRIMARY KEY, hash TEXT NOT NULL, answer BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE trajectories (episode TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
-COMMIT;
+{log_rows.SCHEMA}COMMIT;
 """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EpisodeRow:
-    """An episode that was opened."""
-
-    id: str
-    task: str
-    """`suite/task-id`."""
-    group: str
-    member: int
-    opened: float
-    """Seconds since the epoch."""
-    state: bytes | None = None
-    """JSON of its last state; None while it runs, and for ever where its process died first."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepRow:
-    """A step that was answered."""
-
-    episode: str
-    turn: int
-    hash: str
-    """SHA-256 of the request."""
-    body: bytes
-    """JSON of the request, for replay."""
-    answer: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestRow:
-    """A request id that was answered."""
-
-    id: str
-    hash: str
-    answer: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EpisodeEnd:
-    """The end of an episode."""
-
-    episode: str
-    state: bytes
-    hash: str
-    """Trajectory hash."""
-    trajectory: bytes
-
-
-Entry = EpisodeRow | StepRow | RequestRow | EpisodeEnd
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,15 +78,28 @@ class EpisodeLog:
 
     async def episode(self, id: str) -> EpisodeRow | None:
         """The episode with that id; None where there never was one. Raises HostFault."""
-        row = await self._one("SELECT id, task, grp, member, opened, state FROM episodes WHERE id = ?", id)
-        if row is None:
-            return None
-        return EpisodeRow(id=row[0], task=row[1], group=row[2], member=row[3], opened=row[4], state=row[5])
+        found: EpisodeRow | None = await self._ask(lambda connection: log_rows.episode_of(connection, id))
+        return found
+
+    async def running(self) -> list[tuple[EpisodeRow, int]]:
+        """Every episode without an end, each with the number of its own steps and writes. Raises HostFault."""
+        found: list[tuple[EpisodeRow, int]] = await self._ask(log_rows.running)
+        return found
 
     async def step(self, episode: str, turn: int) -> StepRow | None:
         """The answered step of that turn; None where it was never answered. Raises HostFault."""
-        row = await self._one("SELECT hash, body, answer FROM steps WHERE episode = ? AND turn = ?", episode, turn)
-        return row and StepRow(episode=episode, turn=turn, hash=row[0], body=row[1], answer=row[2])
+        found: StepRow | None = await self._ask(lambda connection: log_rows.step_of(connection, episode, turn))
+        return found
+
+    async def steps(self, episode: str, before: int) -> list[StepRow]:
+        """The episode's own answered steps of the turns before `before`, in order. Raises HostFault."""
+        found: list[StepRow] = await self._ask(lambda connection: log_rows.steps_of(connection, episode, before))
+        return found
+
+    async def writes(self, episode: str, until: int) -> list[WriteRow]:
+        """What was written into the episode before the step of turn `until`, in order. Raises HostFault."""
+        found: list[WriteRow] = await self._ask(lambda connection: log_rows.writes_of(connection, episode, until))
+        return found
 
     async def request(self, id: str) -> RequestRow | None:
         """The answered request with that id. Raises HostFault."""
@@ -169,7 +123,10 @@ class EpisodeLog:
             self._lock_file = None
 
     async def _one(self, sql: str, *values: Any) -> Any:
-        return await self._submit((), lambda connection: connection.execute(sql, values).fetchone())
+        return await self._ask(lambda connection: connection.execute(sql, values).fetchone())
+
+    async def _ask(self, question: Callable[[sqlite3.Connection], Any]) -> Any:
+        return await self._submit((), question)
 
     async def _submit(self, entries: Sequence[Entry], question: Callable[[sqlite3.Connection], Any] | None) -> Any:
         if self._thread is None:
@@ -203,7 +160,10 @@ class EpisodeLog:
         if not empty and application != _APPLICATION:
             raise UserError(f"episode log {self.path}: a database of something else; name another with --log")
         if not empty and version != _VERSION:
-            raise UserError(f"episode log {self.path}: version {version}; this agenthub writes version {_VERSION}")
+            raise UserError(
+                f"episode log {self.path}: version {version}; this agenthub writes version {_VERSION}: "
+                "name another with --log, or move the file away"
+            )
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         if self._max_pages is not None:
@@ -272,34 +232,13 @@ def _commit(connection: sqlite3.Connection, jobs: Sequence[_Job], path: Path) ->
         connection.execute("BEGIN IMMEDIATE")
         for job in jobs:
             for entry in job.entries:
-                _insert(connection, entry)
+                log_rows.insert(connection, entry)
         connection.execute("COMMIT")
     except sqlite3.Error as error:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         return HostFault(f"episode log {path}: {error}")
     return None
-
-
-def _insert(connection: sqlite3.Connection, entry: Entry) -> None:
-    match entry:
-        case EpisodeRow():
-            connection.execute(
-                "INSERT INTO episodes (id, task, grp, member, opened) VALUES (?, ?, ?, ?, ?)",
-                (entry.id, entry.task, entry.group, entry.member, entry.opened),
-            )
-        case StepRow():
-            connection.execute(
-                "INSERT INTO steps VALUES (?, ?, ?, ?, ?)",
-                (entry.episode, entry.turn, entry.hash, entry.body, entry.answer),
-            )
-        case RequestRow():
-            connection.execute("INSERT INTO requests VALUES (?, ?, ?)", (entry.id, entry.hash, entry.answer))
-        case EpisodeEnd():
-            connection.execute(
-                "UPDATE episodes SET state = ?, hash = ? WHERE id = ?", (entry.state, entry.hash, entry.episode)
-            )
-            connection.execute("INSERT INTO trajectories VALUES (?, ?)", (entry.episode, entry.trajectory))
 
 
 def _settle(settled: Sequence[tuple[_Job, Any]]) -> None:

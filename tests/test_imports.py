@@ -17,7 +17,19 @@ CORE = (
     BASE
     | PROTOCOLS
     | {"registry", "config", "wire"}
-    | {"suites", "generators", "rewards", "renderers", "policies", "episodes", "log", "rollout", "client", "replay"}
+    | {
+        "suites",
+        "generators",
+        "rewards",
+        "renderers",
+        "policies",
+        "episodes",
+        "log",
+        "log_rows",
+        "rollout",
+        "client",
+        "replay",
+    }
 )
 
 

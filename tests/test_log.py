@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from agenthub.errors import HostFault, UserError
-from agenthub.log import EpisodeEnd, EpisodeLog, EpisodeRow, RequestRow, StepRow
+from agenthub.log import EpisodeEnd, EpisodeLog, EpisodeRow, RequestRow, StepRow, WriteRow
 
 
 def opened(id: str) -> EpisodeRow:
@@ -39,6 +39,23 @@ async def test_what_is_appended_is_read_back(log: EpisodeLog) -> None:
     assert await log.trajectory("a") == b"[]"
     found = await log.episode("a")
     assert found is not None and (found.state, found.group, found.opened) == (b"{}", "g", 1.5)
+
+
+async def test_what_a_restart_needs_is_kept(log: EpisodeLog) -> None:
+    whole = EpisodeRow(
+        id="b", task="s/t", group="g", member=3, opened=1.5, owner="alice", lease_s=7.5, limits=b'{"max_turns":2}',
+        parent="a", fork_turn=1, spent_s=2.5,
+    )  # fmt: skip
+    kept = StepRow(episode="b", turn=1, hash="h", body=b"{}", answer=b"1", at_s=2.0, seconds=0.5, restored=True)
+    put = [WriteRow(episode="b", position=0, turn=1, path="x", data=b"1")]
+    put.append(WriteRow(episode="b", position=1, turn=2, path="y", data=None))
+    await log.append(opened("a"), whole, kept, *put)
+    assert await log.episode("b") == whole
+    assert await log.steps("b", 2) == [kept] and await log.steps("b", 1) == []
+    assert await log.writes("b", 2) == put and await log.writes("b", 1) == put[:1]
+    assert await log.running() == [(opened("a"), 0), (whole, 3)]
+    await log.append(EpisodeEnd(episode="b", state=b"{}", hash="t", trajectory=b"[]"))
+    assert await log.running() == [(opened("a"), 0)]
 
 
 async def test_what_is_not_there_is_none(log: EpisodeLog) -> None:

@@ -40,6 +40,8 @@ class Live:
     lease_s: float
     expires: float
     """Time of the loop's clock."""
+    owner: str = ""
+    """Name of the token that opened it; empty where the hub has none."""
     pending: Pending | None = None
     ending: Job[bytes] | None = None
     last: StepRow | None = None

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from agenthub.codec import decode
+from agenthub.codec import decode, encode
 from agenthub.episodes import Episode, Past, Workbench, new_id
 from agenthub.errors import WireError
 from agenthub.log import EpisodeLog, EpisodeRow, RequestRow
@@ -169,7 +169,7 @@ class Opener:
             opened = [live.opened(live.episode.observation()) for live in lives]
             answer = dumps(EpisodesCreated(group=made[0].group, episodes=opened).model_dump())
             answered = RequestRow(id=request.id, hash=request.hash, answer=answer)
-            await self._log.append(*(_row(episode) for episode in made), answered)
+            await self._log.append(*(_row(live) for live in lives), answered)
         except BaseException:
             await asyncio.shield(_cancel(made))
             raise
@@ -226,9 +226,21 @@ def _past(recorded: bytes) -> Past:
     return Past.of(decode(Trajectory, row["trajectory"]), row.get("replay"))
 
 
-def _row(episode: Episode) -> EpisodeRow:
+def _row(live: Live) -> EpisodeRow:
+    """The log's entry for an episode that was opened."""
+    episode = live.episode
     return EpisodeRow(
-        id=episode.id, task=episode.task.key, group=episode.group, member=episode.member, opened=time.time()
+        id=episode.id,
+        task=episode.task.key,
+        group=episode.group,
+        member=episode.member,
+        opened=time.time(),
+        owner=live.owner,
+        lease_s=live.lease_s,
+        limits=None if episode.limits == episode.task.limits else dumps(encode(episode.limits)),
+        parent=episode.parent,
+        fork_turn=episode.fork_turn,
+        spent_s=episode.past.seconds if episode.parent else 0.0,
     )
 
 
