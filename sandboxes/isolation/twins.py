@@ -38,7 +38,7 @@ _PAUSE_S = 0.0005
 _LATE_MS = 5_000
 _WALL = 0x40000000
 _ADD_SEALS, _EVERY_SEAL = 1033, 15
-_SHARED = re.compile(r"^\S+ (..\Ss) \S+ ([0-9a-f]+):([0-9a-f]+) ", re.MULTILINE)
+_SHARED = re.compile(r" (..[-x]s) [0-9a-f]+ ([0-9a-f]+):([0-9a-f]+) ")
 _SAFE = {"CapInh": 0, "CapPrm": 0, "CapEff": 0, "CapBnd": 0, "CapAmb": 0, "NoNewPrivs": 1, "Seccomp": 2}
 
 
