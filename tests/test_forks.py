@@ -249,7 +249,7 @@ async def test_a_copy_that_does_the_same_has_the_hash_of_an_episode_that_did_it_
 
 async def test_a_cancelled_fork_leaves_no_box_behind(bench: Workbench) -> None:
     parent = await opened(bench)
-    await say(parent, "slow 0.3")
+    await say(parent, "slow 1.5")
     forking = asyncio.create_task(parent.fork(4))
     await asyncio.sleep(0.1)
     forking.cancel()

@@ -262,7 +262,7 @@ async def test_duplicates_at_once_are_played_once(face: Face, served: RunningHub
 
 async def test_a_step_in_progress_refuses_others(face: Face, served: RunningHub) -> None:
     episode = await one(face)
-    slow = {"calls": [{"tool": "python", "arguments": {"code": "slow 0.3"}}]}
+    slow = {"calls": [{"tool": "python", "arguments": {"code": "slow 1.5"}}]}
     async with FACES["routes"](served.url) as other:
         playing = asyncio.create_task(other.call("step", episode=episode, turn=0, action=slow))
         await asyncio.sleep(0.1)

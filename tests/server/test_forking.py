@@ -147,8 +147,8 @@ async def test_an_unknown_episode_cannot_be_copied(face: Face) -> None:
 
 async def test_a_copy_waits_for_the_step_in_progress(face: Face, served: RunningHub) -> None:
     parent = await one(face)
-    playing = asyncio.create_task(say(face, parent, 0, "slow 0.2"))
-    await asyncio.sleep(0.05)
+    playing = asyncio.create_task(say(face, parent, 0, "slow 1"))
+    await asyncio.sleep(0.2)
     async with Routes(served.url) as other:
         (copy,) = await forked(other, parent)
     await playing
@@ -213,9 +213,9 @@ async def test_copies_have_leases_of_their_own(served: RunningHub) -> None:
 async def test_an_episode_that_is_ended_while_it_is_copied_ends_after_it(served: RunningHub) -> None:
     async with Routes(served.url) as face:
         parent = await one(face, "replay")
-        await say(face, parent, 0, "slow 0.3")
+        await say(face, parent, 0, "slow 1")
         copying = asyncio.create_task(forked(face, parent))
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.2)
         status, state = await face.call("delete", episode=parent)
         assert (status, state["stop"]) == (200, "cancelled")
         assert await say(face, (await copying)[0]["id"], 1, "b") == "b#2"
