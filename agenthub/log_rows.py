@@ -58,7 +58,7 @@ class EpisodeRow:
     opened: float
     """Seconds since the epoch."""
     owner: str = ""
-    """Name of the token that opened it; empty where the hub has none."""
+    """Name of the token that opened it; `local` where the hub had none."""
     lease_s: float = 60.0
     """Seconds of its lease as asked for at the opening."""
     limits: bytes | None = None

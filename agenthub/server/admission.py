@@ -11,6 +11,7 @@ from pathlib import Path
 
 from agenthub.episodes.boxes import distinct
 from agenthub.errors import WireError
+from agenthub.server.quotas import Account
 from agenthub.suites.task import Task
 
 __all__ = ["Admission", "Ticket", "default_budget_mb", "request_mb"]
@@ -20,16 +21,23 @@ _SHARE = 0.8
 
 
 class Ticket:
-    """What one episode holds of the budget."""
+    """What one episode holds of the budget, and of its owner's quotas."""
 
-    def __init__(self, admission: Admission, request_mb: int) -> None:
+    def __init__(self, admission: Admission, request_mb: int, account: Account | None = None, boxes: int = 0) -> None:
+        """`boxes` run for `account` until the ticket is released."""
         self._admission, self._request_mb = admission, request_mb
+        self._account, self._boxes = account, boxes
         admission.held_mb += request_mb
+        if account is not None:
+            account.hold(boxes)
 
     def release(self) -> None:
         """Give it back. Safe to call again."""
         held, self._request_mb = self._request_mb, 0
+        account, self._account = self._account, None
         self._admission.held_mb -= held
+        if account is not None:
+            account.release(self._boxes)
 
 
 class Admission:
@@ -40,20 +48,24 @@ class Admission:
         self.held_mb = 0
         """Sum of the requests of what was admitted and is not released."""
 
-    def admit(self, request_mb: int, count: int) -> list[Ticket]:
-        """Tickets for `count` episodes that ask for `request_mb` each; all of them or none.
+    def admit(self, request_mb: int, count: int, account: Account | None = None, boxes: int = 0) -> list[Ticket]:
+        """Tickets for `count` episodes that ask for `request_mb` and run `boxes` each; all of them or none.
 
         Raises:
-            WireError: 429 `over_capacity`: not now; 422 `refused`: not even on an empty hub.
+            WireError: 429 `over_capacity`, or `quota_exceeded` of the account's: not now; 422 `refused`: not even on an
+                empty hub.
         """
+        if account is not None:
+            account.check(count)
         asked = request_mb * count
         detail = {"asked_mb": asked, "held_mb": self.held_mb, "budget_mb": self.budget_mb}
+        soon = {"retry_after_s": 1.0}
         if asked > self.budget_mb:
             raise WireError("refused", 422, f"{asked} MiB are asked for; this hub has {self.budget_mb} in all", detail)
         if self.held_mb + asked > self.budget_mb:
             text = f"{asked} MiB are asked for; {self.held_mb} of this hub's {self.budget_mb} are promised to others"
-            raise WireError("over_capacity", 429, text, detail)
-        return [Ticket(self, request_mb) for _ in range(count)]
+            raise WireError("over_capacity", 429, text, detail | soon)
+        return [Ticket(self, request_mb, account, boxes) for _ in range(count)]
 
 
 def request_mb(task: Task) -> int:

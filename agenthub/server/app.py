@@ -6,22 +6,23 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from agenthub.errors import WireError
+from agenthub.server.access import OPERATION_SCOPES, ROUTE_SCOPES, Scope, need
 from agenthub.server.answers import JSON, dumps
 from agenthub.server.dispatcher import Dispatcher
-from agenthub.server.guard import check
+from agenthub.server.guard import Guard
 from agenthub.server.openapi import document
 from agenthub.server.routes import ROUTES, add_routes, error_response
 from agenthub.server.ws import WebSocketFace
 
 __all__ = ["make_app"]
 
-_OPEN_TO_ALL = frozenset({"/healthz", "/readyz"})
+_SCOPES = {(route.method, route.path): OPERATION_SCOPES[route.op] for route in ROUTES} | dict(ROUTE_SCOPES)
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def make_app(dispatcher: Dispatcher, *, token: str | None, max_body: int) -> web.Application:
+def make_app(dispatcher: Dispatcher, guard: Guard, *, max_body: int) -> web.Application:
     """The application. `max_body` bounds request bodies and WebSocket frames, in bytes."""
-    app = web.Application(middlewares=[_middleware(dispatcher, token)], client_max_size=max_body)
+    app = web.Application(middlewares=[_middleware(dispatcher, guard)], client_max_size=max_body)
     add_routes(app, dispatcher)
     sockets = WebSocketFace(dispatcher, max_body)
     app.router.add_get("/v1/ws", sockets.handle)
@@ -52,20 +53,20 @@ def make_app(dispatcher: Dispatcher, *, token: str | None, max_body: int) -> web
     return app
 
 
-def _middleware(dispatcher: Dispatcher, token: str | None) -> Middleware:
+def _middleware(dispatcher: Dispatcher, guard: Guard) -> Middleware:
     @web.middleware
     async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
         """Nothing gets past here but a response: every error is JSON."""
         try:
-            if request.path not in _OPEN_TO_ALL:
-                headers = request.headers
-                check(
-                    token=token,
-                    authorization=headers.get("Authorization"),
-                    host=headers.get("Host"),
-                    origin=headers.get("Origin"),
-                )
-            return await handler(request)
+            resource = request.match_info.route.resource
+            scope = Scope.ADMIN if resource is None else _scope(request.method, resource.canonical)
+            if scope is None:
+                return await handler(request)
+            who = guard.admit(request)
+            if resource is not None:  # else nothing is served here; whoever has no token is not told so
+                need(who, scope)
+            with guard.inside(who, request):
+                return await handler(request)
         except WireError as error:
             return error_response(error)
         except web.HTTPException as error:
@@ -76,6 +77,11 @@ def _middleware(dispatcher: Dispatcher, token: str | None) -> Middleware:
             return error_response(dispatcher.refusal(error))
 
     return guarded
+
+
+def _scope(method: str, path: str) -> Scope | None:
+    """What a route needs; None where it is open to anyone."""
+    return _SCOPES.get(("GET" if method == "HEAD" else method, path), Scope.ADMIN)
 
 
 def _of_http(request: web.Request, error: web.HTTPException) -> WireError:

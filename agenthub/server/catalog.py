@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agenthub.errors import ConfigError, UnknownName, WireError
 from agenthub.server.params import TaskPage
+from agenthub.server.quarantine import Quarantine
 from agenthub.suites.task import Suite, Task
 
 __all__ = ["Catalog"]
@@ -28,6 +29,7 @@ class Catalog:
         self._built: dict[str, Suite] = {}
         self._tasks: dict[str, dict[str, Task]] = {}
         self._building = asyncio.Lock()
+        self.quarantine = Quarantine()
 
     def __len__(self) -> int:
         return len(self._suites)
@@ -58,12 +60,14 @@ class Catalog:
             "license": suite.license,
             "tasks": len(suite.tasks),
             "splits": {split: counts[split] for split in suite.splits},
+            "quarantined": self.quarantine.count(name),
         }
 
     async def page(self, asked: TaskPage) -> dict[str, Any]:
         """Public facts of a page of tasks, in the suite's order. Raises as `describe` does."""
         tasks = await self._split(asked.suite, asked.split)
-        rows = [task.public() for task in tasks[asked.offset : asked.offset + asked.limit]]
+        page = tasks[asked.offset : asked.offset + asked.limit]
+        rows = [task.public() | {"quarantined": task.key in self.quarantine} for task in page]
         return {"total": len(tasks), "offset": asked.offset, "tasks": rows}
 
     async def task(self, suite: str, id: str) -> Task:
@@ -77,15 +81,22 @@ class Catalog:
     async def draw(self, suite: str, split: str | None, seed: int) -> Task:
         """The task that a seed draws: the same on every machine, uniform over seeds.
 
+        Where that task is quarantined the seed draws again, so that no other seed's task changes.
+
         Raises:
             UnknownName: no such suite or split.
-            WireError: as `describe`, or 422 `invalid`: the split has no task.
+            WireError: as `describe`, 422 `invalid`: the split has no task, or 409 `task_quarantined`: none is left.
         """
         tasks = await self._split(suite, split)
         if not tasks:
             raise WireError("invalid", 422, f"split {split!r} of suite {suite!r} has no task")
-        drawn = hashlib.sha256(f"{suite}/{split or ''}/{seed}".encode()).digest()
-        return tasks[int.from_bytes(drawn[:8], "big") % len(tasks)]
+        first = _drawn(f"{suite}/{split or ''}/{seed}", tasks)
+        if first.key not in self.quarantine:
+            return first
+        left = [task for task in tasks if task.key not in self.quarantine]
+        if not left:
+            self.quarantine.check(first.key)
+        return _drawn(f"{suite}/{split or ''}/{seed}/again", left)
 
     async def _suite(self, name: str) -> Suite:
         if name in self._built:
@@ -111,6 +122,10 @@ class Catalog:
         if split not in found.splits:
             raise UnknownName("split", split, found.splits, suite)
         return found.split(split)
+
+
+def _drawn(text: str, tasks: Sequence[Task]) -> Task:
+    return tasks[int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % len(tasks)]
 
 
 def _unavailable(name: str, lacking: str) -> WireError:

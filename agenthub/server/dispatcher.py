@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,14 +22,17 @@ from agenthub.episodes import Workbench
 from agenthub.errors import WireError, nearest
 from agenthub.log import EpisodeLog
 from agenthub.server import params
+from agenthub.server.access import OPERATION_SCOPES, Principal, need
 from agenthub.server.admission import Admission, default_budget_mb
 from agenthub.server.answers import OCTETS, Answer, boundary, dumps, error_row
+from agenthub.server.batches import lines_of
 from agenthub.server.blobs import BlobStore
 from agenthub.server.catalog import Catalog
 from agenthub.server.metrics import Metrics
 from agenthub.server.opening import Opener
 from agenthub.server.owner import Owner, stopping
-from agenthub.server.table import EpisodeTable
+from agenthub.server.quotas import Accounts
+from agenthub.server.table import EpisodeTable, unknown_episode
 from agenthub.wire import Batch, CreateEpisodes, StepOf
 
 __all__ = ["OPERATIONS", "Dispatcher"]
@@ -52,6 +55,8 @@ OPERATIONS: Mapping[str, type[BaseModel]] = {
     "file_put": params.FilePut,
     "blob_get": params.BlobRef,
     "blob_put": params.BlobPut,
+    "quarantine": params.Nothing,
+    "release": params.TaskRef,
 }
 _logger = logging.getLogger("agenthub.server")
 
@@ -77,18 +82,19 @@ class Dispatcher:
         stop_s: float = 0.8,
     ) -> None:
         self.metrics = Metrics()
+        self.accounts = Accounts()
         self.catalog = catalog
         self._workbench, self._log, self._blobs = workbench, log, BlobStore(blobs)
         self._limits = _Limits(max_episodes=max_episodes, stop_s=stop_s)
         self._owner = Owner()
-        self.table = EpisodeTable(log, self._owner, self.metrics)
+        self.table = EpisodeTable(log, self._owner, self.metrics, catalog.quarantine)
         self.admission = Admission(memory_mb or default_budget_mb())
         self._opener = Opener(
             catalog, workbench, log, self._owner, self.table, self.admission, max_episodes=max_episodes
         )
         self._stack = AsyncExitStack()
         self._stopping = False
-        self._operations: dict[str, Callable[[Any], Awaitable[Answer]]] = {
+        self._operations: dict[str, Callable[[Any, Principal], Awaitable[Answer]]] = {
             "capabilities": self._capabilities,
             "suites": self._suites,
             "suite": self._suite,
@@ -104,6 +110,8 @@ class Dispatcher:
             "file_put": self._file_put,
             "blob_get": self._blob_get,
             "blob_put": self._blob_put,
+            "quarantine": self._quarantine,
+            "release": self._release,
         }
 
     @property
@@ -136,17 +144,19 @@ class Dispatcher:
         """Refuse new work from now on; leaving the context ends what runs."""
         self._stopping = True
 
-    async def dispatch(self, name: str, values: Any) -> Answer:
-        """Run one operation on the JSON values of its parameters.
+    async def dispatch(self, name: str, values: Any, who: Principal) -> Answer:
+        """Run one operation on the JSON values of its parameters, for whoever asks.
 
         Raises:
-            WireError: whatever went wrong; nothing else is raised but cancellation.
+            WireError: whatever went wrong; nothing else is raised but cancellation. 403 `forbidden`: not with this
+                token; an episode of somebody else's is as unknown (404) as one that never was.
         """
         try:
             operation = self._operations.get(name)
             if operation is None:
                 raise WireError("unknown_op", 404, f"no operation named {name[:80]!r}{nearest(name, OPERATIONS)}")
-            return await operation(params.read(OPERATIONS[name], values))
+            need(who, OPERATION_SCOPES[name])
+            return await operation(params.read(OPERATIONS[name], values), who)
         except Exception as error:  # the boundary
             raise self.refusal(error) from error
 
@@ -156,53 +166,55 @@ class Dispatcher:
         self.metrics.count("errors", code=refused.code)
         return refused
 
-    async def steps(self, values: Any) -> AsyncGenerator[list[bytes], None]:
+    async def steps(self, values: Any, who: Principal) -> AsyncGenerator[list[bytes], None]:
         """Play a batch: lines of JSON as steps finish, `late` ones at the deadline; late steps go on.
 
         Raises:
             WireError: the batch itself is not valid; errors of single steps are lines.
         """
         try:
+            need(who, OPERATION_SCOPES["steps"])
             batch = params.read(Batch, values)
         except WireError as error:
             raise self.refusal(error) from None
-        finished: asyncio.Queue[tuple[int, bytes]] = asyncio.Queue()
-        waiting = dict(enumerate(batch.steps))
 
-        async def one(index: int, step: StepOf) -> None:
-            finished.put_nowait((index, await self._line(step)))
+        async def play(step: StepOf) -> bytes:
+            try:
+                return await self._played(step, who)
+            except Exception as error:  # the boundary
+                refused = self.refusal(error)
+                row = {"episode": step.episode, "turn": step.turn, "status": refused.status}
+                return dumps({**row, "error": error_row(refused)})
 
-        tasks = [asyncio.ensure_future(one(index, step)) for index, step in waiting.items()]
-        ends = None if batch.deadline_s is None else asyncio.get_running_loop().time() + batch.deadline_s
-        try:
-            while waiting:
-                lines = await _ready(finished, ends)
-                if not lines:
-                    break
-                for index, _ in lines:
-                    del waiting[index]
-                yield [line for _, line in lines]
-            if waiting:
-                yield [dumps({"episode": it.episode, "turn": it.turn, "late": True}) for it in waiting.values()]
-        finally:
-            # Only the waiting for them ends: the steps themselves are owned by the hub.
-            for task in tasks:
-                task.cancel()
+        async with aclosing(lines_of(batch, play)) as lines:
+            async for ready in lines:
+                yield ready
 
-    async def _line(self, step: StepOf) -> bytes:
-        try:
-            self._must_run()
-            return await self.table.step(step)
-        except Exception as error:  # the boundary
-            refused = self.refusal(error)
-            row = {"episode": step.episode, "turn": step.turn, "status": refused.status, "error": error_row(refused)}
-            return dumps(row)
+    async def _played(self, step: StepOf, who: Principal) -> bytes:
+        """The one way to a step."""
+        self._must_run()
+        if not who.admin:
+            await self._own(step.episode, who)
+        who.account.step()
+        return await self.table.step(step)
+
+    async def _own(self, episode: str, who: Principal) -> None:
+        """
+        Raises:
+            WireError: 404: there is no such episode, or it is somebody else's; nothing tells the two apart.
+        """
+        if self.table.owner_of(episode) == who.name or who.admin:
+            return
+        # Asked of the log in both cases, so that the time taken tells nothing either.
+        row = await self._log.episode(episode)
+        if row is None or row.owner != who.name:
+            raise unknown_episode(episode)
 
     def _must_run(self) -> None:
         if self._stopping:
             raise stopping()
 
-    async def _capabilities(self, asked: params.Nothing) -> Answer:
+    async def _capabilities(self, asked: params.Nothing, who: Principal) -> Answer:
         from agenthub import __version__
 
         facts = {
@@ -217,64 +229,65 @@ class Dispatcher:
         }
         return Answer(dumps(facts))
 
-    async def _suites(self, asked: params.Nothing) -> Answer:
+    async def _suites(self, asked: params.Nothing, who: Principal) -> Answer:
         return Answer(dumps(await self.catalog.list()))
 
-    async def _suite(self, asked: params.SuiteRef) -> Answer:
+    async def _suite(self, asked: params.SuiteRef, who: Principal) -> Answer:
         return Answer(dumps(await self.catalog.describe(asked.suite)))
 
-    async def _tasks(self, asked: params.TaskPage) -> Answer:
+    async def _tasks(self, asked: params.TaskPage, who: Principal) -> Answer:
         return Answer(dumps(await self.catalog.page(asked)))
 
-    async def _create(self, asked: CreateEpisodes) -> Answer:
+    async def _create(self, asked: CreateEpisodes, who: Principal) -> Answer:
         self._must_run()
-        return Answer(await self._opener.create(asked), 201)
+        return Answer(await self._opener.create(asked, who), 201)
 
-    async def _step(self, asked: StepOf) -> Answer:
-        self._must_run()
-        return Answer(await self.table.step(asked))
+    async def _step(self, asked: StepOf, who: Principal) -> Answer:
+        return Answer(await self._played(asked, who))
 
-    async def _lease(self, asked: params.LeaseOf) -> Answer:
+    async def _lease(self, asked: params.LeaseOf, who: Principal) -> Answer:
+        await self._own(asked.episode, who)
         return Answer(await self.table.lease(asked.episode, asked.lease_s))
 
-    async def _state(self, asked: params.EpisodeRef) -> Answer:
+    async def _state(self, asked: params.EpisodeRef, who: Principal) -> Answer:
+        await self._own(asked.episode, who)
         return Answer(await self.table.state(asked.episode))
 
-    async def _trajectory(self, asked: params.EpisodeRef) -> Answer:
+    async def _trajectory(self, asked: params.EpisodeRef, who: Principal) -> Answer:
+        await self._own(asked.episode, who)
         return Answer(await self.table.trajectory(asked.episode))
 
-    async def _delete(self, asked: params.EpisodeRef) -> Answer:
+    async def _delete(self, asked: params.EpisodeRef, who: Principal) -> Answer:
+        await self._own(asked.episode, who)
         return Answer(await self.table.delete(asked.episode))
 
-    async def _fork(self, asked: params.ForkOf) -> Answer:
+    async def _fork(self, asked: params.ForkOf, who: Principal) -> Answer:
         self._must_run()
-        return Answer(await self._opener.fork(asked), 201)
+        await self._own(asked.episode, who)
+        return Answer(await self._opener.fork(asked, who), 201)
 
-    async def _file_get(self, asked: params.FileRef) -> Answer:
+    async def _file_get(self, asked: params.FileRef, who: Principal) -> Answer:
+        await self._own(asked.episode, who)
         return Answer(await self.table.using(asked.episode, lambda it: it.read_file(asked.path)), 200, OCTETS)
 
-    async def _file_put(self, asked: params.FilePut) -> Answer:
+    async def _file_put(self, asked: params.FilePut, who: Principal) -> Answer:
+        await self._own(asked.episode, who)
+
         async def write(episode: Any) -> bytes:
             await episode.write_file(asked.path, asked.data)
             return dumps({"path": asked.path, "bytes": len(asked.data)})
 
         return Answer(await self.table.using(asked.episode, write))
 
-    async def _blob_get(self, asked: params.BlobRef) -> Answer:
+    async def _blob_get(self, asked: params.BlobRef, who: Principal) -> Answer:
         return Answer(await asyncio.to_thread(self._blobs.get, asked.sha256), 200, OCTETS)
 
-    async def _blob_put(self, asked: params.BlobPut) -> Answer:
+    async def _blob_put(self, asked: params.BlobPut, who: Principal) -> Answer:
         await asyncio.to_thread(self._blobs.put, asked.sha256, asked.data)
         return Answer(dumps({"sha256": asked.sha256, "bytes": len(asked.data)}), 201)
 
+    async def _quarantine(self, asked: params.Nothing, who: Principal) -> Answer:
+        return Answer(dumps({"tasks": self.catalog.quarantine.rows()}))
 
-async def _ready(finished: asyncio.Queue[tuple[int, bytes]], ends: float | None) -> list[tuple[int, bytes]]:
-    """What has finished, at least one; nothing where `ends` (of the loop's clock) comes first."""
-    try:
-        async with asyncio.timeout_at(ends):
-            lines = [await finished.get()]
-    except TimeoutError:
-        return []
-    while not finished.empty():
-        lines.append(finished.get_nowait())
-    return lines
+    async def _release(self, asked: params.TaskRef, who: Principal) -> Answer:
+        return Answer(dumps(self.catalog.quarantine.release(f"{asked.suite}/{asked.task}")))

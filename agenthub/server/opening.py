@@ -18,9 +18,11 @@ from pydantic import BaseModel
 
 from agenthub.codec import decode, encode
 from agenthub.episodes import Episode, Past, Workbench, new_id
+from agenthub.episodes.boxes import distinct
 from agenthub.errors import WireError
 from agenthub.log import EpisodeLog, EpisodeRow, RequestRow
 from agenthub.records import Trajectory
+from agenthub.server.access import Principal
 from agenthub.server.admission import Admission, Ticket, request_mb
 from agenthub.server.answers import digest, dumps
 from agenthub.server.catalog import Catalog
@@ -48,10 +50,12 @@ class _Opening:
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """What the log keeps of a request."""
+    """What the log keeps of a request, and who asks."""
 
     id: str
+    """The owner's name and his own id: two owners' requests never meet."""
     hash: str
+    who: Principal
 
 
 class Opener:
@@ -75,32 +79,35 @@ class Opener:
         self._opening = 0
         self._gate = asyncio.Semaphore(_AT_ONCE)
 
-    async def create(self, request: CreateEpisodes) -> bytes:
+    async def create(self, request: CreateEpisodes, who: Principal) -> bytes:
         """Open episodes; the same request id again gives the same answer.
 
         Raises:
-            WireError: 404 unknown suite or task, 409 `request_conflict`, 422 the task cannot be had here, 429
-                `too_many_episodes` or `over_capacity`, 503 `infra_fault`. Nothing is left open in any case.
+            WireError: 404 unknown suite or task, 409 `request_conflict` or `task_quarantined`, 422 the task cannot be
+                had here, 429 `too_many_episodes`, `over_capacity` or `quota_exceeded`, 503 `infra_fault`. Nothing is
+                left open in any case.
         """
-        return await self._once(request.request_id, request, lambda it: self._create(request, it))
+        return await self._once(request.request_id, request, who, lambda it: self._create(request, it))
 
-    async def fork(self, request: ForkOf) -> bytes:
+    async def fork(self, request: ForkOf, who: Principal) -> bytes:
         """Copy an episode, a live one or one that has ended; the same request id again gives the same answer.
 
         Raises:
             WireError: 404, 409 `request_conflict`, `fork_refused` or `not_deterministic`, 410 `episode_lost`, 429 and
                 503 as `create`. Nothing is left open in any case.
         """
-        return await self._once(request.request_id, request, lambda it: self._fork(request, it))
+        return await self._once(request.request_id, request, who, lambda it: self._fork(request, it))
 
-    async def _once(self, id: str, body: BaseModel, work: Callable[[_Request], Awaitable[bytes]]) -> bytes:
-        hashed = digest(canonical_json(body))
+    async def _once(
+        self, own_id: str, body: BaseModel, who: Principal, work: Callable[[_Request], Awaitable[bytes]]
+    ) -> bytes:
+        hashed, id = digest(canonical_json(body)), f"{who.name}/{own_id}"
         opening = self._openings.get(id)
         if opening is None:
-            opening = _Opening(hashed, self._owner.start(self._answer(_Request(id, hashed), work)))
+            opening = _Opening(hashed, self._owner.start(self._answer(_Request(id, hashed, who), work)))
             self._openings[id] = opening
         elif opening.hash != hashed:
-            raise _request_conflict(id)
+            raise _request_conflict(own_id)
         return await opening.job.join()
 
     async def _answer(self, request: _Request, work: Callable[[_Request], Awaitable[bytes]]) -> bytes:
@@ -109,7 +116,7 @@ class Opener:
             if known is None:
                 return await work(request)
             if known.hash != request.hash:
-                raise _request_conflict(request.id)
+                raise _request_conflict(request.id.partition("/")[2])
             return known.answer
         finally:
             self._openings.pop(request.id, None)
@@ -117,8 +124,9 @@ class Opener:
     async def _create(self, request: CreateEpisodes, logged: _Request) -> bytes:
         task = await self._task(request)
         made = self._make(request, task)
-        with self._room(task, request.count) as tickets:
-            await self._open_all(made)
+        with self._room(task, request.count, logged.who) as tickets:
+            with self._catalog.quarantine.watching(task):
+                await self._open_all(made)
             return await self._adopted(made, tickets, request.lease_s, logged)
 
     async def _fork(self, request: ForkOf, logged: _Request) -> bytes:
@@ -127,7 +135,7 @@ class Opener:
             live.renew()
             # A replay of earlier turns needs none of the live sandboxes; a step may run meanwhile.
             early = request.turn is not None and request.turn < live.episode.next_turn
-            with self._room(live.episode.task, request.count) as tickets:
+            with self._room(live.episode.task, request.count, logged.who) as tickets:
                 async with nullcontext() if early else live.files:
                     if early or not live.episode.done:
                         made = await live.episode.fork(request.count, request.turn)
@@ -137,18 +145,20 @@ class Opener:
         suite, _, id = row.task.partition("/")
         task = await self._catalog.task(suite, id)
         past = await asyncio.to_thread(_past, recorded)
-        with self._room(task, request.count) as tickets:
+        with self._room(task, request.count, logged.who) as tickets:
             made = await Episode.of_past(
                 task, self._workbench, past, request.count, request.turn, parent=row.id, group=row.group
             )
             return await self._adopted(made, tickets, _LEASE_S, logged)
 
     @contextmanager
-    def _room(self, task: Task, count: int) -> Iterator[list[Ticket]]:
+    def _room(self, task: Task, count: int, who: Principal) -> Iterator[list[Ticket]]:
         """Room for `count` episodes of a task; what `_adopted` has not taken is given back at the block's end."""
+        self._catalog.quarantine.check(task.key)
         if len(self._table) + self._opening + count > self._max_episodes:
-            raise WireError("too_many_episodes", 429, f"this hub holds at most {self._max_episodes} live episodes")
-        tickets = self._admission.admit(request_mb(task), count)
+            text = f"this hub holds at most {self._max_episodes} live episodes"
+            raise WireError("too_many_episodes", 429, text, {"retry_after_s": 1.0})
+        tickets = self._admission.admit(request_mb(task), count, who.account, len(distinct(task)))
         self._opening += count
         try:
             yield tickets
@@ -162,7 +172,7 @@ class Opener:
     ) -> bytes:
         """Log open episodes and the answer about them, and hand them to the table; else end them."""
         lives = [
-            Live(episode=episode, lease_s=lease_s, expires=0.0, ticket=ticket)
+            Live(episode=episode, lease_s=lease_s, expires=0.0, ticket=ticket, owner=request.who.name)
             for episode, ticket in zip(made, tickets, strict=True)
         ]
         try:

@@ -28,6 +28,7 @@ __all__ = [
     "Nothing",
     "SuiteRef",
     "TaskPage",
+    "TaskRef",
     "canonical_json",
     "parse_json",
     "read",
@@ -63,6 +64,12 @@ class SuiteRef(_Params):
     """A suite by name."""
 
     suite: Id
+
+
+class TaskRef(SuiteRef):
+    """A task of a suite."""
+
+    task: Id
 
 
 class TaskPage(SuiteRef):

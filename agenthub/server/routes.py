@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import math
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from agenthub import wire
 from agenthub.errors import WireError
 from agenthub.server.answers import JSON, Answer, dumps, error_row
 from agenthub.server.dispatcher import Dispatcher
+from agenthub.server.guard import principal
 from agenthub.server.params import parse_json
 
 __all__ = ["ROUTES", "Route", "add_routes", "error_response"]
@@ -56,6 +58,8 @@ ROUTES = (
     Route("GET", "/v1/blobs/{sha256}", "blob_get", "Read a blob", octets=True),
     Route("PUT", "/v1/blobs/{sha256}", "blob_put", "Keep a blob", None, "octets", 201),
     Route("POST", "/v1/steps", "steps", "Play a batch of turns, answered as NDJSON", wire.StepDone, "json"),
+    Route("GET", "/v1/quarantine", "quarantine", "Tasks that are not played because they are broken"),
+    Route("DELETE", "/v1/quarantine/{suite}/{task}", "release", "Play a task again"),
 )
 
 
@@ -63,16 +67,22 @@ def error_response(error: WireError) -> web.Response:
     """An error as a response."""
     headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
     if error.status in (429, 503):
-        headers["Retry-After"] = "1"
+        headers["Retry-After"] = str(retry_after_s(error))
     return web.Response(
         body=dumps({"error": dict(error_row(error))}), status=error.status, content_type=JSON, headers=headers
     )
 
 
+def retry_after_s(error: WireError) -> int:
+    """Whole seconds after which a refused request may do better, from `detail.retry_after_s`; 1 where none is said."""
+    said = error.detail.get("retry_after_s") if isinstance(error.detail, Mapping) else None
+    return max(1, math.ceil(said)) if isinstance(said, int | float) else 1
+
+
 def add_routes(app: web.Application, dispatcher: Dispatcher) -> None:
     """Serve every operation of the table."""
     for route in ROUTES:
-        path = route.path.replace("{path}", "{path:.+}")
+        path = route.path.replace("{path}", "{path:.+}").replace("{suite}/{task}", "{suite}/{task:.+}")
         handler = _batch(dispatcher) if route.op == "steps" else _single(dispatcher, route)
         app.router.add_route(route.method, path, handler)
 
@@ -80,7 +90,7 @@ def add_routes(app: web.Application, dispatcher: Dispatcher) -> None:
 def _single(dispatcher: Dispatcher, route: Route) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         values = await _values(request, route.body)
-        answer: Answer = await dispatcher.dispatch(route.op, values)
+        answer: Answer = await dispatcher.dispatch(route.op, values, principal(request))
         return web.Response(body=answer.body, status=answer.status, content_type=answer.media_type)
 
     return handle
@@ -88,7 +98,7 @@ def _single(dispatcher: Dispatcher, route: Route) -> Handler:
 
 def _batch(dispatcher: Dispatcher) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
-        async with aclosing(dispatcher.steps(await _values(request, "json"))) as lines:
+        async with aclosing(dispatcher.steps(await _values(request, "json"), principal(request))) as lines:
             first = await anext(lines)  # a batch that is not valid is refused before the response begins
             response = web.StreamResponse(headers={"Content-Type": NDJSON})
             await response.prepare(request)

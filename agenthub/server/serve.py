@@ -25,7 +25,8 @@ from agenthub.server.app import make_app
 from agenthub.server.catalog import Catalog
 from agenthub.server.config import AUTO_TOKEN, TOKEN_VARIABLE, ServeConfig
 from agenthub.server.dispatcher import Dispatcher
-from agenthub.server.guard import is_loopback
+from agenthub.server.guard import Guard, is_loopback
+from agenthub.server.tokens import Keyring
 from agenthub.suites.load import load_suites
 
 __all__ = ["running", "serve"]
@@ -74,7 +75,8 @@ async def running(config: ServeConfig) -> AsyncIterator[str]:
         stop_s=config.stop_s,
     )
     async with dispatcher:
-        app = make_app(dispatcher, token=token, max_body=config.max_body_mb << 20)
+        keyring = Keyring(dispatcher.accounts, shared=token) if token else None
+        app = make_app(dispatcher, Guard(dispatcher.accounts, keyring), max_body=config.max_body_mb << 20)
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.1)
         await runner.setup()
         try:

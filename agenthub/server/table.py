@@ -14,15 +14,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from agenthub.episodes import Episode
 from agenthub.errors import AgenthubError, WireError
 from agenthub.log import EpisodeLog, EpisodeRow, StepRow
-from agenthub.records import Trajectory
+from agenthub.records import Outcome, Trajectory
 from agenthub.server.answers import digest, dumps
 from agenthub.server.live import Live, Pending, end_row, turn_conflict, turn_order
 from agenthub.server.metrics import Metrics
 from agenthub.server.owner import Owner
 from agenthub.server.params import canonical_json
+from agenthub.server.quarantine import Quarantine
 from agenthub.wire import StepDone, StepOf
 
-__all__ = ["EpisodeTable"]
+__all__ = ["EpisodeTable", "unknown_episode"]
 
 _logger = logging.getLogger("agenthub.server")
 _REAP_EVERY_S = 0.5
@@ -31,8 +32,8 @@ _REAP_EVERY_S = 0.5
 class EpisodeTable:
     """Live episodes by id."""
 
-    def __init__(self, log: EpisodeLog, owner: Owner, metrics: Metrics) -> None:
-        self._log, self._owner, self._metrics = log, owner, metrics
+    def __init__(self, log: EpisodeLog, owner: Owner, metrics: Metrics, quarantine: Quarantine) -> None:
+        self._log, self._owner, self._metrics, self._quarantine = log, owner, metrics, quarantine
         self._live: dict[str, Live] = {}
 
     def __len__(self) -> int:
@@ -197,6 +198,11 @@ class EpisodeTable:
         self._forget(live, end)
         return ended.state
 
+    def owner_of(self, id: str) -> str | None:
+        """Who opened a live episode; None where none of that id is live."""
+        live = self._live.get(id)
+        return None if live is None else live.owner
+
     def get(self, id: str) -> Live | None:
         """A live episode that is not being ended; None where there is none."""
         live = self._live.get(id)
@@ -259,12 +265,19 @@ class EpisodeTable:
         live.release()
         self._live.pop(live.episode.id, None)
         self._metrics.count("episodes", outcome=end.outcome.value, stop=end.stop.value)
+        if end.outcome is Outcome.ENV_FAULT:
+            self._quarantine.add(live.episode.task, end.reason)
 
     async def _row(self, id: str) -> EpisodeRow:
         row = await self._log.episode(id)
         if row is None:
-            raise WireError("unknown_episode", 404, f"no episode has the id {id[:80]!r}")
+            raise unknown_episode(id)
         return row
+
+
+def unknown_episode(id: str) -> WireError:
+    """What is said of an episode that never was, and of one that is somebody else's."""
+    return WireError("unknown_episode", 404, f"no episode has the id {id[:80]!r}")
 
 
 def _busy(live: Live) -> bool:

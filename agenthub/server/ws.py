@@ -15,8 +15,10 @@ from typing import Any
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
 from agenthub.errors import WireError
+from agenthub.server.access import Principal
 from agenthub.server.answers import OCTETS, Answer, dumps, error_row
 from agenthub.server.dispatcher import Dispatcher
+from agenthub.server.guard import principal
 from agenthub.server.params import parse_json
 
 __all__ = ["WebSocketFace"]
@@ -41,13 +43,14 @@ class WebSocketFace:
             max_msg_size=self._max_frame, compress=False, heartbeat=_HEARTBEAT_S, timeout=_GOODBYE_S
         )
         await socket.prepare(request)
+        who = principal(request)
         self._open.add(socket)
         room = asyncio.Semaphore(_AT_ONCE)
         tasks: set[asyncio.Task[None]] = set()
         try:
             async for message in socket:
                 await room.acquire()
-                task = asyncio.ensure_future(self._frame(socket, message))
+                task = asyncio.ensure_future(self._frame(socket, message, who))
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
                 task.add_done_callback(lambda _: room.release())
@@ -64,7 +67,7 @@ class WebSocketFace:
         goodbyes = (socket.close(code=WSCloseCode.GOING_AWAY, message=b"stopping") for socket in list(self._open))
         await asyncio.gather(*goodbyes, return_exceptions=True)
 
-    async def _frame(self, socket: web.WebSocketResponse, message: WSMessage) -> None:
+    async def _frame(self, socket: web.WebSocketResponse, message: WSMessage, who: Principal) -> None:
         """Answer one frame. A connection that is gone ends it in silence: the client asks again on its next one."""
         identity: bytes = b"null"
         try:
@@ -74,16 +77,16 @@ class WebSocketFace:
             if not isinstance(op, str):
                 raise WireError("invalid", 422, "op: expected the name of an operation")
             if op == "steps":
-                answer = await self._steps(socket, identity, values)
+                answer = await self._steps(socket, identity, values, who)
             else:
-                answer = await self._dispatcher.dispatch(op, values)
+                answer = await self._dispatcher.dispatch(op, values, who)
             await _send(socket, identity, answer.status, b"result", _json(answer))
         except WireError as error:
             await _send(socket, identity, error.status, b"error", dumps(dict(error_row(error))))
 
-    async def _steps(self, socket: web.WebSocketResponse, identity: bytes, values: Any) -> Answer:
+    async def _steps(self, socket: web.WebSocketResponse, identity: bytes, values: Any, who: Principal) -> Answer:
         count = 0
-        async with aclosing(self._dispatcher.steps(values)) as lines:
+        async with aclosing(self._dispatcher.steps(values, who)) as lines:
             async for ready in lines:
                 count += len(ready)
                 for line in ready:

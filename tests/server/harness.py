@@ -19,6 +19,8 @@ from agenthub.sandbox import SandboxSpec
 from agenthub.server.app import make_app
 from agenthub.server.catalog import Catalog
 from agenthub.server.dispatcher import Dispatcher
+from agenthub.server.guard import Guard
+from agenthub.server.tokens import Keyring
 from agenthub.suites.task import Suite, TaskLimits, ToolUse
 from tests.fakes import FakeFactory, fake_task
 
@@ -92,6 +94,10 @@ async def until(condition: Callable[[], bool]) -> None:
     raise AssertionError("it did not become true")
 
 
+def _guard(dispatcher: Dispatcher, token: str | None) -> Guard:
+    return Guard(dispatcher.accounts, Keyring(dispatcher.accounts, shared=token) if token else None)
+
+
 @asynccontextmanager
 async def hub(
     folder: Path, *, token: str | None = None, max_episodes: int = 64, memory_mb: int = 1000
@@ -103,7 +109,7 @@ async def hub(
         Catalog(suites()), Workbench(), log, folder / "blobs", max_episodes=max_episodes, memory_mb=memory_mb
     ) as dispatcher:
         runner = web.AppRunner(
-            make_app(dispatcher, token=token, max_body=MAX_BODY), access_log=None, shutdown_timeout=0.1
+            make_app(dispatcher, _guard(dispatcher, token), max_body=MAX_BODY), access_log=None, shutdown_timeout=0.1
         )
         await runner.setup()
         try:

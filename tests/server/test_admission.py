@@ -32,7 +32,7 @@ def test_all_of_a_request_is_admitted_or_none() -> None:
     with pytest.raises(WireError) as caught:
         admission.admit(11, 1)
     assert (caught.value.code, caught.value.status) == ("over_capacity", 429)
-    assert caught.value.detail == {"asked_mb": 11, "held_mb": 90, "budget_mb": 100}
+    assert caught.value.detail == {"asked_mb": 11, "held_mb": 90, "budget_mb": 100, "retry_after_s": 1.0}
     tickets[0].release()
     tickets[0].release()
     assert admission.held_mb == 60

@@ -15,6 +15,7 @@ from agenthub.errors import ConfigError, UnknownName, WireError
 from agenthub.server.app import make_app
 from agenthub.server.catalog import Catalog
 from agenthub.server.dispatcher import OPERATIONS
+from agenthub.server.guard import Guard
 from agenthub.server.openapi import document
 from agenthub.server.routes import ROUTES
 from agenthub.suites.task import Suite
@@ -103,7 +104,7 @@ async def test_the_document_is_what_is_served(tmp_path: Path) -> None:
     async with hub(tmp_path) as served, aiohttp.ClientSession() as session:
         async with session.get(f"{served.url}/openapi.json") as response:
             paths = set((await response.json())["paths"])
-        app = make_app(served.dispatcher, token=None, max_body=1)
+        app = make_app(served.dispatcher, Guard(served.dispatcher.accounts), max_body=1)
         canonical = {resource.canonical.replace("{path:.+}", "{path}") for resource in app.router.resources()}
         assert canonical == paths | {"/v1/ws"}
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from agenthub.errors import ConfigError, UserError, WireError
+from agenthub.errors import ConfigError, UserError
 from agenthub.server.config import AUTO_TOKEN, ServeConfig, find_token
-from agenthub.server.guard import check, is_loopback
+from agenthub.server.guard import is_loopback
 from agenthub.server.routes import ROUTES
 from agenthub.server.serve import running
 from tests.server.harness import hub
@@ -63,13 +63,14 @@ async def test_without_a_token_only_loopback_names_are_answered(tmp_path: Path, 
                 assert response.status == 403, (method, path)
 
 
-def test_loopback_names_pass() -> None:
-    for host in ("localhost", "localhost:8700", "127.0.0.1:1", "127.8.8.8", "[::1]:8700"):
-        check(token=None, authorization=None, host=host, origin=f"http://{host}")
+async def test_loopback_names_pass(tmp_path: Path) -> None:
+    async with hub(tmp_path) as served, aiohttp.ClientSession() as session:
+        for host in ("localhost", "localhost:8700", "127.0.0.1:1", "127.8.8.8", "[::1]:8700"):
+            headers = {"Host": host, "Origin": f"http://{host}"}
+            async with session.get(f"{served.url}/v1/suites", headers=headers) as response:
+                assert response.status == 200, host
     for name in ("", "example.com", "127.0.0.1.example.com", "0.0.0.0"):
         assert not is_loopback(name)
-    with pytest.raises(WireError):
-        check(token=None, authorization=None, host=None, origin=None)
 
 
 async def test_beyond_loopback_no_token_means_no_start(tmp_path: Path) -> None:
