@@ -11,9 +11,10 @@ import functools
 import hashlib
 import json
 import math
+import operator
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -26,28 +27,43 @@ __all__ = ["canonical", "decode", "encode", "observation_hash", "trajectory_hash
 T = TypeVar("T")
 _PARTS: dict[str, type] = {"text": records.Text, "image": records.ImageRef, "blob": records.Blob}
 _PLAIN = frozenset({str, int, float, bool, type(None)})
+_ENCODERS: dict[type, Callable[[Any], Any]] = {}
 _PART_NAMES = {cls: name for name, cls in _PARTS.items()}
 
 
 def encode(value: Any) -> Any:
     """A record as JSON values. Part records carry `type`: text, image or blob."""
-    if type(value) in _PLAIN:  # by far the most; the hub encodes every answer and every trajectory
+    kind = type(value)
+    if kind in _PLAIN:  # by far the most; the hub encodes every answer and every trajectory
         return value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        row = {name: encode(getattr(value, name)) for name in _names(type(value))}
-        part = _PART_NAMES.get(type(value))
-        return {"type": part, **row} if part else row
-    if isinstance(value, StrEnum):
-        return value.value
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, Mapping):
-        return {str(key): encode(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [encode(item) for item in value]
-    if isinstance(value, np.generic):
-        return value.item()
-    return value
+    encoder = _ENCODERS.get(kind)
+    if encoder is None:
+        encoder = _ENCODERS[kind] = _encoder(kind)
+    return encoder(value)
+
+
+def _encoder(kind: type) -> Callable[[Any], Any]:
+    """What makes JSON values of the instances of a type."""
+    if dataclasses.is_dataclass(kind):
+        return _record_encoder(kind)
+    if issubclass(kind, StrEnum):
+        return lambda value: value.value
+    if issubclass(kind, np.ndarray):
+        return lambda value: value.tolist()
+    if issubclass(kind, Mapping):
+        return lambda value: {str(key): encode(item) for key, item in value.items()}
+    if issubclass(kind, list | tuple):
+        return lambda value: [encode(item) for item in value]
+    if issubclass(kind, np.generic):
+        return lambda value: value.item()
+    return lambda value: value
+
+
+def _record_encoder(kind: type) -> Callable[[Any], Any]:
+    names = _names(kind)
+    values = operator.attrgetter(*names) if len(names) > 1 else lambda record: (getattr(record, names[0]),)
+    first = {"type": _PART_NAMES[kind]} if kind in _PART_NAMES else {}
+    return lambda record: first | dict(zip(names, map(encode, values(record)), strict=True))
 
 
 def decode(cls: type[T], value: Any, path: str = "") -> T:
