@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 __all__ = [
     "Box",
@@ -18,6 +18,7 @@ __all__ = [
     "BoxUsage",
     "Copyable",
     "Isolation",
+    "Keepable",
     "Layer",
     "LayerState",
     "Limits",
@@ -174,6 +175,17 @@ class Copyable(Protocol):
         Raises:
             ForkRefused: a copy would not be sound; nothing has changed.
             HostFault: our side failed; no copy is left behind.
+        """
+
+
+@runtime_checkable
+class Keepable(Protocol):
+    """A `Box` that can outlive a killed hub, where its isolation was told where the next one looks for it."""
+
+    def keep(self, facts: Mapping[str, Any]) -> None:
+        """Have the box kept from now on. What is said here, as JSON values, is found with it; `label` finds it.
+
+        Said again, it replaces what was said before.
         """
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from agenthub.isolation import Limits
@@ -13,7 +14,11 @@ __all__ = [
     "Capabilities",
     "CodeBox",
     "FileChange",
+    "Keepable",
+    "Keeping",
     "Plain",
+    "ProgramRun",
+    "Programs",
     "Sandbox",
     "SandboxFactory",
     "SandboxSpec",
@@ -78,6 +83,28 @@ class FileChange:
     def folder(self) -> bool:
         """True where it is now a folder."""
         return not self.removed and self.data is None and self.link is None
+
+
+@runtime_checkable
+class Keepable(Protocol):
+    """What a sandbox that can outlive a killed hub has besides `Sandbox`."""
+
+    def keep(self, label: str) -> None:
+        """Let the next hub find the sandbox under this label, as `Keeping.kept` says. Between two calls."""
+
+
+@runtime_checkable
+class Keeping(Protocol):
+    """What a factory of `Keepable` sandboxes has besides `SandboxFactory`."""
+
+    def keep_at(self, socket: Path, grace_s: float) -> None:
+        """Before `open`: sandboxes that are kept wait `grace_s` seconds for a hub that opens the same `socket`."""
+
+    def kept(self, label: str, spec: SandboxSpec) -> Sandbox | None:
+        """The sandbox that a killed hub kept under a label, as it was left; None where there is none (any more)."""
+
+    def forsake(self, wanted: Callable[[str], bool]) -> None:
+        """End what a killed hub kept under the labels that are not wanted."""
 
 
 @runtime_checkable
@@ -171,6 +198,39 @@ class CodeBox(Protocol):
 
     async def run(self, source: str, *, stdin: bytes, timeout_s: float) -> tuple[Plain, bytes]:
         """Run a script as `__main__` on `stdin`: how it ended (value is its exit status) and its standard output."""
+
+    async def close(self) -> None:
+        """Free the box."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramRun:
+    """One stage of a program: how it ended and what it wrote."""
+
+    code: int | None
+    """Exit status, negative for a signal; None where its time was up."""
+    out: bytes
+    err: bytes
+    seconds: float
+    """Wall seconds, as the hub sees them."""
+
+
+@runtime_checkable
+class Programs(Protocol):
+    """What a grading box that tells everything of a whole program has besides `CodeBox`."""
+
+    async def program(self, source: str, *, stdin: bytes, compile_s: float, run_s: float) -> Mapping[str, ProgramRun]:
+        """Compile and run a program: its stages `compile` (where the language has one) and `run` (where it compiled).
+
+        Raises:
+            BoxLost, HostFault: as in `Sandbox.call`.
+        """
+
+    async def read_file(self, path: str, *, max_bytes: int = 1 << 20) -> bytes:
+        """A file beside the program. Raises as `Sandbox.read_file` does."""
+
+    async def write_file(self, path: str, data: bytes) -> None:
+        """Put a file beside the program. Raises as `Sandbox.read_file` does."""
 
     async def close(self) -> None:
         """Free the box."""

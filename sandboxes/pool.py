@@ -41,6 +41,10 @@ class Pool:
         self._idle = asyncio.Event()
         self._busy = 0
 
+    def __len__(self) -> int:
+        """How many boxes are warm."""
+        return len(self._warm)
+
     async def take(self) -> Box:
         """A fresh box. Raises as Isolation.spawn does."""
         if self._filler is None:

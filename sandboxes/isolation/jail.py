@@ -17,16 +17,18 @@ import functools
 import os
 import platform
 import resource
+import socket
 from dataclasses import asdict
 from typing import Any
 
 from agenthub.errors import ForkRefused, HostFault, UnknownName, UserError
 from agenthub.isolation import BoxSpec, Layer, Limits, Mount
 from agenthub.sandboxes.isolation import native, probe
+from agenthub.sandboxes.isolation.attaching import Found, KeptBox, attach
 from agenthub.sandboxes.isolation.expected import Expected, Hello
 from agenthub.sandboxes.isolation.images import IMAGES
 from agenthub.sandboxes.isolation.jailbox import JailBox
-from agenthub.sandboxes.isolation.link import Link, MoldLink
+from agenthub.sandboxes.isolation.link import Keep, Link, MoldLink, Telling
 
 __all__ = ["Jail"]
 
@@ -51,6 +53,22 @@ class Jail:
         self._closed = False
         self._native: native.Native | None = None
         self._no_native = "the jail is not open"
+        self._keep: Keep | None = None
+        self._left: dict[str, tuple[JailBox, dict[str, Any]]] = {}
+        """Boxes that a killed hub left, by label, with what it said of them."""
+
+    def keep_at(self, keep: Keep) -> None:
+        """Let boxes that are kept outlive this process, and look for what an earlier one left. Before `open`."""
+        self._keep = keep
+
+    def take(self, label: str) -> tuple[JailBox, dict[str, Any]] | None:
+        """A box that a killed hub kept under a label, with what was kept of it; None where it is gone."""
+        box, facts = self._left.pop(label, (None, {}))
+        return (box, facts) if box is not None and not box.finished and box.end is None else None
+
+    def left(self) -> set[str]:
+        """Labels of what can be taken."""
+        return set(self._left)
 
     async def open(self) -> None:
         """Start the supervisor. Raises as Isolation.open says."""
@@ -62,7 +80,30 @@ class Jail:
             self._native = await asyncio.to_thread(native.built)
         except native.NotBuilt as lacking:
             self._no_native = str(lacking)
+        if self._keep is not None:
+            found = await attach(self._keep)
+            if found is not None:
+                self._take_over(found)
         await self._supervisor()
+
+    def _take_over(self, found: Found) -> None:
+        """Go on with the supervisor, the molds and the boxes of a killed hub."""
+        self._link = found.link
+        molds: dict[int, MoldLink] = {}
+        for row, mold in found.molds:
+            molds[mold.number] = mold
+            self._molds[(row["image"], tuple(Mount(**mount) for mount in row["mounts"]))] = mold
+            mold.on_close(functools.partial(self._condemn, mold))
+        for kept in found.boxes:
+            box = self._found(kept, molds[kept.facts["mold"]])
+            self._left[kept.facts["facts"]["label"]] = (box, kept.facts["facts"])
+
+    def _found(self, kept: KeptBox, mold: MoldLink) -> JailBox:
+        hello = Hello(name=kept.facts["box"], descriptors=kept.descriptors, ours=kept.facts["ours"])
+        limits = Limits(**kept.facts["limits"])
+        box = self._box(kept.control, kept.status, hello, limits, mold)
+        box.found()
+        return box
 
     async def spawn(self, spec: BoxSpec) -> JailBox:
         """Start a box. Raises as Isolation.spawn says."""
@@ -122,7 +163,7 @@ class Jail:
                 if self._link is not None:
                     await self._link.close()
                 self._molds.clear()
-                self._link = await Link.start()
+                self._link = await Link.start(self._keep)
             return self._link
 
     async def _mold(self, spec: BoxSpec) -> MoldLink:
@@ -184,10 +225,18 @@ class Jail:
         return boxes
 
     def _settled(self, mold: MoldLink, made: Expected, hello: Hello, limits: Limits) -> JailBox:
+        return self._box(made.control, made.status, hello, limits, mold)
+
+    def _box(self, control: socket.socket, status: int, hello: Hello, limits: Limits, mold: MoldLink) -> JailBox:
         groups = self._link.facts["groups"] if self._link is not None else {}
-        box = JailBox(made.control, made.status, hello, limits, groups, self._on_change, self._copies)
+        box = JailBox(control, status, hello, limits, groups, self._on_change, self._copies, self._tell, mold.number)
         self._boxes[box] = mold
         return box
+
+    def _tell(self, telling: Telling) -> None:
+        """Tell the supervisor of a box that it is to be kept, or is no more."""
+        if self._keep is not None and self._link is not None and self._link.alive:
+            self._link.tell(telling)
 
     def _condemn(self, mold: MoldLink) -> None:
         """A mold is gone, and its boxes with it: none of them may stay frozen, for then it could not end."""

@@ -9,11 +9,14 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
+from typing import Any
 
 from agenthub.errors import HostFault
 from agenthub.isolation import BoxEnd, BoxUsage, Limits
 from agenthub.sandboxes.isolation import cgroups, files
 from agenthub.sandboxes.isolation.expected import Hello
+from agenthub.sandboxes.isolation.link import Telling
 from agenthub.sandboxes.isolation.rest import Rest
 
 __all__ = ["JailBox"]
@@ -33,12 +36,17 @@ class JailBox:
         groups: Mapping[str, str],
         changed: Callable[[JailBox], None],
         copies: Callable[[JailBox, int, bytes], Awaitable[list[JailBox]]],
+        tell: Callable[[Telling], None],
+        mold: int,
     ) -> None:
         self.id = name = hello.name
         self.limits = limits
         self._control, self._status = control, status
         self._out, self._err, self._folder, self._init, self._worker = hello.descriptors
-        self._groups, self._changed, self._copies = groups, changed, copies
+        self._groups, self._changed, self._copies, self._tell_supervisor = groups, changed, copies, tell
+        self._ours, self._mold = hello.ours, mold
+        self._kept = False
+        """The supervisor holds on to it beside us."""
         self._rest = Rest(groups, name, init=self._init, worker=self._worker, alone=hello.ours + 1)
         self._heard = b""
         self._before = 1 << 62
@@ -104,6 +112,32 @@ class JailBox:
             raise HostFault("the box was given up")
         return await self._copies(self, count, order)
 
+    def keep(self, facts: Mapping[str, Any]) -> None:
+        """As isolation.Keepable says."""
+        if self._discarded or self._ended.done():
+            return
+        self._kept = True
+        said = {
+            "box": self.id,
+            "mold": self._mold,
+            "limits": asdict(self.limits),
+            "ours": self._ours,
+            "facts": dict(facts),
+        }
+
+        def telling() -> tuple[dict[str, Any], list[int]] | None:
+            if self._discarded or self._ended.done():
+                return None
+            into = (self._out, self._err, self._folder, self._init, self._worker)
+            return {"keep": said}, [self._control.fileno(), self._status, *into]
+
+        self._tell_supervisor(telling)
+
+    def found(self) -> None:
+        """It was left by another hub, and the supervisor holds on to it."""
+        self._kept = True
+        self._rest.found()
+
     def discard(self) -> None:
         """Kill process 1, and with it everything in the box, and close all that leads into it."""
         if self._discarded:
@@ -121,6 +155,8 @@ class JailBox:
         self._control.close()
         for descriptor in (self._out, self._err, self._folder, self._init, self._worker):
             os.close(descriptor)
+        if self._kept:
+            self._tell_supervisor(lambda: ({"forget": self.id}, []))
         self._changed(self)
 
     def condemn(self) -> None:
@@ -177,7 +213,8 @@ class JailBox:
         for line in self._heard.splitlines(keepends=True):
             row = json.loads(line)
             lost = row.get("lost", lost)
-            code = row.get("worker", code) if at < self._before else code
+            # What was ended by our side did not end by itself, whatever is heard of it afterwards.
+            code = row.get("worker", code) if at < self._before and not lost else code
             at += len(line)
             used = row.get("usage", used)
         self._usage = _usage(used or {})

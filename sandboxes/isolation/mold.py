@@ -46,6 +46,8 @@ _QUIET_S = 0.001
 _STOCK = 8
 _NICE = -10
 _MOST_DESCRIPTORS = 240
+_GUARD_MS = 3000
+"""How long a mold has to end by itself after its supervisor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,13 +281,12 @@ def _map_self() -> None:
             file.write(text)
 
 
-def run(spec: MoldSpec, channel: socket.socket) -> NoReturn:
+def run(spec: MoldSpec, channel: socket.socket, supervisor: int) -> NoReturn:
     """The life of a mold process: says `ready` or why not on its channel, serves, and exits.
 
-    The mold is process 1 of a namespace that holds all its boxes, so that nothing can outlive it: not even a SIGKILL
-    of the mold or the supervisor leaves a process behind.
+    The mold is process 1 of a namespace that holds all its boxes, so that nothing can outlive it; its parent, which
+    this process becomes, looks after it. Not even a SIGKILL of the mold or of the supervisor leaves a process behind.
     """
-    sys_.prctl(sys_.PR_SET_PDEATHSIG, signal.SIGKILL)
     with contextlib.suppress(PermissionError):
         # It ends boxes that take all there is, and every step of a copy is a switch to or from it.
         os.setpriority(os.PRIO_PROCESS, 0, _NICE)
@@ -297,7 +298,7 @@ def run(spec: MoldSpec, channel: socket.socket) -> NoReturn:
             pid = os.fork()
             if pid:
                 channel.close()
-                os.waitpid(pid, 0)
+                _guard(spec, pid, supervisor)
                 os._exit(0)
             sys_.prctl(sys_.PR_SET_PDEATHSIG, signal.SIGKILL)
             mold = Mold(spec, channel)
@@ -312,3 +313,25 @@ def run(spec: MoldSpec, channel: socket.socket) -> NoReturn:
     except BaseException:
         sys.excepthook(*sys.exc_info())
     os._exit(1)
+
+
+def _guard(spec: MoldSpec, pid: int, supervisor: int) -> None:
+    """Wait for a mold to end. Where the supervisor was killed, nobody else is left to clear up: so that is done here.
+
+    A box that is frozen cannot even be killed, and while a hub is awaited there may be no other process that thaws it.
+    """
+    mold = os.pidfd_open(pid)
+    events = select.poll()
+    for descriptor in (mold, spec.life):
+        events.register(descriptor, select.POLLIN)
+    ready = {descriptor for descriptor, _ in events.poll()}
+    if mold not in ready:
+        events.unregister(spec.life)
+        events.poll(_GUARD_MS)
+    if os.getppid() != supervisor:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(mold, signal.SIGKILL)
+        spec.parent.remove()
+    elif mold not in ready:
+        return  # the supervisor stops and looks after the rest
+    os.waitpid(pid, 0)

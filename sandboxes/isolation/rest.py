@@ -55,6 +55,11 @@ class Rest:
             self._timer = self._loop.call_later(_IDLE_S, self._on_idle)
         return ""
 
+    def found(self) -> None:
+        """It was left by another process, frozen or not: it is frozen, and known to be."""
+        self._resting = True
+        self._freeze()
+
     def end(self) -> None:
         """A turn begins, or the box ends: a frozen process of version 1 could not even be killed."""
         self._resting = False

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from agenthub.errors import HostFault, UnknownName, UserError
@@ -12,6 +13,7 @@ from agenthub.records import frozen
 from agenthub.registry import registry
 from agenthub.sandbox import Capabilities, SandboxSpec, ToolSpec
 from agenthub.sandboxes.isolation.jail import Jail
+from agenthub.sandboxes.isolation.link import Keep
 from agenthub.sandboxes.pool import Pool
 from agenthub.sandboxes.python.codebox import PythonCodeBox
 from agenthub.sandboxes.python.session import PythonSession, Settings
@@ -57,6 +59,29 @@ class PythonSandbox:
         """What these sandboxes can do on this machine."""
         return Capabilities(persistent=True, deterministic=False, fork="replay" if self.no_fork else "native")
 
+    def keep_at(self, socket: Path, grace_s: float) -> None:
+        """As Keeping.keep_at says; containers are not kept."""
+        if isinstance(self._isolation, Jail):
+            self._isolation.keep_at(Keep(socket=socket, grace_s=grace_s))
+
+    def kept(self, label: str, spec: SandboxSpec) -> PythonSession | None:
+        """As Keeping.kept says."""
+        taken = self._isolation.take(label) if isinstance(self._isolation, Jail) else None
+        if taken is None:
+            return None
+        box, facts = taken
+        session = PythonSession(box, output_bytes=spec.limits.output_bytes, settings=_settings(spec.params))
+        session.resume(facts)
+        return session
+
+    def forsake(self, wanted: Callable[[str], bool]) -> None:
+        """As Keeping.forsake says."""
+        if isinstance(self._isolation, Jail):
+            for label in [label for label in self._isolation.left() if not wanted(label)]:
+                box, _ = self._isolation.take(label) or (None, {})
+                if box is not None:
+                    box.discard()
+
     async def open(self) -> None:
         """Start the isolation. Raises as Isolation.open does."""
         await self._isolation.open()
@@ -76,6 +101,11 @@ class PythonSandbox:
         except BaseException:
             box.discard()
             raise
+
+    @property
+    def warm(self) -> int:
+        """Boxes that wait in its pools."""
+        return sum(len(pool) for pool in self._pools.values())
 
     async def code_box(self, spec: SandboxSpec) -> PythonCodeBox:
         """A fresh grading box. Raises as SandboxFactory.code_box says."""

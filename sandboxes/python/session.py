@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from agenthub.errors import AgenthubError, BoxLost, ForkRefused, HostFault
-from agenthub.isolation import Box, Copyable
+from agenthub.isolation import Box, Copyable, Keepable
 from agenthub.records import Call, Observation, Text
 from agenthub.sandbox import Sandbox
 from agenthub.sandboxes.python.capture import Capture, Shown, harmless
@@ -43,6 +45,23 @@ class PythonSession:
         self._ended: str | None = None
         self._note = ""
         """Told with the next observation."""
+        self._label = ""
+        """What the next hub finds it under; empty where it is not kept."""
+
+    def keep(self, label: str) -> None:
+        """As Keepable.keep says."""
+        self._label = label
+        if isinstance(self._box, Keepable) and self._ended is None:
+            self._box.keep({"label": label, "note": self._note})
+
+    def resume(self, facts: Mapping[str, Any]) -> None:
+        """Go on where the session of a killed hub was, of which `facts` were kept."""
+        self._label, self._note = facts["label"], facts["note"]
+
+    def _keep_note(self) -> None:
+        """The note has changed since the session was kept."""
+        if self._label:
+            self.keep(self._label)
 
     async def call(self, call: Call, *, timeout_s: float) -> Observation:
         """Run one cell. Raises as Sandbox.call says."""
@@ -65,6 +84,8 @@ class PythonSession:
             self.discard()
             raise
         note, self._note = self._note, ""
+        if note:
+            self._keep_note()
         note += f"{dropped} bytes that were written between turns are not shown\n" if dropped else ""
         note += self._channel.finish()
         notice = f"interrupted after {timeout_s:g} s; the state of the session is kept\n" if interrupted else ""
@@ -109,6 +130,8 @@ class PythonSession:
         except AgenthubError:
             await self._order(_order("forked", copy=False))
             self._note += self._channel.finish()
+            if self._note:
+                self._keep_note()
             raise
         copies = [PythonSession(it, output_bytes=self._channel.output_bytes, settings=self._settings) for it in boxes]
         woken = await asyncio.gather(
@@ -124,6 +147,8 @@ class PythonSession:
                 raise ForkRefused(f"a copy ended as it woke up: {faults[0]}") from faults[0]
             raise faults[0]
         self._note += self._channel.finish()
+        if self._note:
+            self._keep_note()
         return copies
 
     async def _wake_as_copy(self, turn: int) -> None:

@@ -16,7 +16,7 @@ async def main() -> None:
     boxes = [await jail.spawn(BoxSpec(image="python", limits=SMALL)) for _ in range(3)]
     link = jail._link
     assert link is not None
-    print(link._process.pid, link.facts["groups"].get("pids", "-"), len(boxes), flush=True)
+    print(link.pid, link.facts["groups"].get("pids", "-"), len(boxes), flush=True)
     await asyncio.sleep(600)
 
 
