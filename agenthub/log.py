@@ -13,7 +13,6 @@ import os
 import queue
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,6 @@ __all__ = ["Entry", "EpisodeEnd", "EpisodeLog", "EpisodeRow", "RequestRow", "Ste
 T = TypeVar("T")
 _VERSION = 2
 _APPLICATION = 0x61676875  # "aghu", so that a database of something else is refused and not written to
-_TICK_S = 0.002
 _SCHEMA = f"""
 BEGIN;
 PRAGMA application_id = {_APPLICATION};
@@ -52,7 +50,10 @@ class EpisodeLog:
     def __init__(self, path: Path, *, max_pages: int | None = None) -> None:
         """`max_pages` bounds the file in pages of 4 KiB; what does not fit is a full disk."""
         self.path, self._max_pages = path, max_pages
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._asked: list[_Job] = []
+        """Handed over together when the writer is done with what it has: a hand-over costs a wait for a lock."""
+        self._writing = False
+        self._jobs: queue.SimpleQueue[Sequence[_Job] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lock_file: int | None = None
 
@@ -116,6 +117,8 @@ class EpisodeLog:
         thread, self._thread = self._thread, None
         if thread is None:
             return
+        self._jobs.put(self._asked)
+        self._asked = []
         self._jobs.put(None)
         await asyncio.to_thread(thread.join)
         if self._lock_file is not None:
@@ -131,9 +134,24 @@ class EpisodeLog:
     async def _submit(self, entries: Sequence[Entry], question: Callable[[sqlite3.Connection], Any] | None) -> Any:
         if self._thread is None:
             raise HostFault(f"episode log {self.path}: closed")
-        job = _Job(entries, question, asyncio.get_running_loop().create_future())
-        self._jobs.put(job)
+        loop = asyncio.get_running_loop()
+        job = _Job(entries, question, loop.create_future())
+        if not self._writing:
+            self._writing = True
+            loop.call_soon(self._hand_over)
+        self._asked.append(job)
         return await job.done
+
+    def _hand_over(self) -> None:
+        """Give the writer all that was asked for since the last time."""
+        self._writing = bool(self._asked)
+        if self._asked:
+            self._jobs.put(self._asked)
+            self._asked = []
+
+    def _settled(self, settled: Sequence[tuple[_Job, Any]]) -> None:
+        _settle(settled)
+        self._hand_over()
 
     def _connect(self) -> sqlite3.Connection:
         try:
@@ -186,24 +204,11 @@ class EpisodeLog:
             self._lock_file = None
 
     def _run(self, connection: sqlite3.Connection, loop: asyncio.AbstractEventLoop) -> None:
-        """The writer thread: one transaction for all that is queued, at most a tick's worth."""
-        stop = False
-        while not stop:
-            first = self._jobs.get()
-            jobs = [] if first is None else [first]
-            stop = first is None
-            deadline = time.monotonic() + _TICK_S
-            while not stop and time.monotonic() < deadline:
-                try:
-                    job = self._jobs.get_nowait()
-                except queue.Empty:
-                    break
-                stop = job is None
-                if job is not None:
-                    jobs.append(job)
+        """The writer thread: one transaction for all that is handed over together."""
+        while (jobs := self._jobs.get()) is not None:
             settled = _tick(connection, jobs, self.path)
-            if settled and not loop.is_closed():
-                loop.call_soon_threadsafe(_settle, settled)
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._settled, settled)
         connection.close()
 
 
@@ -230,9 +235,7 @@ def _tick(connection: sqlite3.Connection, jobs: Sequence[_Job], path: Path) -> l
 def _commit(connection: sqlite3.Connection, jobs: Sequence[_Job], path: Path) -> HostFault | None:
     try:
         connection.execute("BEGIN IMMEDIATE")
-        for job in jobs:
-            for entry in job.entries:
-                log_rows.insert(connection, entry)
+        log_rows.insert_all(connection, (entry for job in jobs for entry in job.entries))
         connection.execute("COMMIT")
     except sqlite3.Error as error:
         if connection.in_transaction:

@@ -6,6 +6,8 @@ Bodies are bytes of JSON: nothing here knows what they mean.
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +20,7 @@ __all__ = [
     "StepRow",
     "WriteRow",
     "episode_of",
-    "insert",
+    "insert_all",
     "running",
     "step_of",
     "steps_of",
@@ -34,9 +36,9 @@ CREATE TABLE episodes (
 CREATE INDEX running ON episodes (id) WHERE state IS NULL;
 CREATE TABLE steps (
     episode TEXT NOT NULL, turn INTEGER NOT NULL, hash TEXT NOT NULL, body BLOB NOT NULL, answer BLOB NOT NULL,
-    at_s REAL NOT NULL, seconds REAL NOT NULL, restored INTEGER NOT NULL,
-    PRIMARY KEY (episode, turn)
-) WITHOUT ROWID;
+    at_s REAL NOT NULL, seconds REAL NOT NULL, restored INTEGER NOT NULL
+);
+CREATE UNIQUE INDEX step ON steps (turn, episode);
 CREATE TABLE writes (
     episode TEXT NOT NULL, position INTEGER NOT NULL, turn INTEGER NOT NULL, path TEXT NOT NULL, data BLOB,
     PRIMARY KEY (episode, position)
@@ -130,10 +132,27 @@ Entry = EpisodeRow | StepRow | WriteRow | RequestRow | EpisodeEnd
 
 _EPISODE = "id, task, grp, member, opened, owner, lease_s, limits, parent, fork_turn, spent_s"
 _STEP = "episode, turn, hash, body, answer, at_s, seconds, restored"
+_CHUNKS = (256, 32, 4, 1)
+"""Steps a statement: each one is a wait for the interpreter's lock, which the event loop holds most of the time."""
 
 
-def insert(connection: sqlite3.Connection, entry: Entry) -> None:
-    """Write one entry. Raises sqlite3.Error."""
+def insert_all(connection: sqlite3.Connection, entries: Iterable[Entry]) -> None:
+    """Write entries, steps first. Raises sqlite3.Error."""
+    steps: list[Any] = []
+    for entry in entries:
+        if isinstance(entry, StepRow):
+            steps.append((entry.episode, entry.turn, entry.hash, entry.body, entry.answer))
+            steps[-1] += (entry.at_s, entry.seconds, entry.restored)
+        else:
+            _insert(connection, entry)
+    for size in _CHUNKS:
+        asked = "INSERT INTO steps VALUES " + ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?)"] * size)
+        while len(steps) >= size:
+            connection.execute(asked, [value for row in steps[:size] for value in row])
+            del steps[:size]
+
+
+def _insert(connection: sqlite3.Connection, entry: EpisodeRow | WriteRow | RequestRow | EpisodeEnd) -> None:
     values: tuple[Any, ...]
     more: tuple[Any, ...]
     match entry:
@@ -141,10 +160,6 @@ def insert(connection: sqlite3.Connection, entry: Entry) -> None:
             values = (entry.id, entry.task, entry.group, entry.member, entry.opened, entry.owner, entry.lease_s)
             more = (entry.limits, entry.parent, entry.fork_turn, entry.spent_s)
             connection.execute(f"INSERT INTO episodes ({_EPISODE}) VALUES (?,?,?,?,?,?,?,?,?,?,?)", (*values, *more))
-        case StepRow():
-            values = (entry.episode, entry.turn, entry.hash, entry.body, entry.answer)
-            more = (entry.at_s, entry.seconds, entry.restored)
-            connection.execute("INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*values, *more))
         case WriteRow():
             values = (entry.episode, entry.position, entry.turn, entry.path, entry.data)
             connection.execute("INSERT INTO writes VALUES (?, ?, ?, ?, ?)", values)
@@ -165,17 +180,28 @@ def episode_of(connection: sqlite3.Connection, id: str) -> EpisodeRow | None:
 
 def running(connection: sqlite3.Connection) -> list[tuple[EpisodeRow, int]]:
     """Every episode without an end, and how many steps and writes of its own are kept. Raises sqlite3.Error."""
-    counted = (
-        f"SELECT {_EPISODE}, state, (SELECT count(*) FROM steps WHERE episode = id)"
-        " + (SELECT count(*) FROM writes WHERE episode = id) FROM episodes WHERE state IS NULL"
-    )
-    return [(_episode(row[:-1]), row[-1]) for row in connection.execute(counted)]
+    found = [_episode(row) for row in connection.execute(f"SELECT {_EPISODE}, state FROM episodes WHERE state IS NULL")]
+    counts: Counter[str] = Counter()
+    if found:
+        # One walk over an index that is in the order of turns: a question for each episode would be a walk as well.
+        for table in ("steps", "writes"):
+            joined = (
+                f"SELECT episode, count(*) FROM {table} WHERE episode IN (SELECT id FROM episodes WHERE state IS NULL)"
+            )
+            counts.update(dict(connection.execute(f"{joined} GROUP BY episode").fetchall()))
+    return [(row, counts[row.id]) for row in found]
 
 
 def steps_of(connection: sqlite3.Connection, episode: str, before: int) -> list[StepRow]:
     """An episode's own steps of the turns before one, in order. Raises sqlite3.Error."""
-    asked = f"SELECT {_STEP} FROM steps WHERE episode = ? AND turn < ? ORDER BY turn"
-    return [_step(row) for row in connection.execute(asked, (episode, before))]
+    # The index leads with the turn, so that what is written at one time lies together: each turn is asked for alone.
+    asked = (
+        "WITH RECURSIVE turns(at) AS (SELECT 0 WHERE ?2 > 0 UNION ALL SELECT at + 1 FROM turns WHERE at + 1 < ?2)"
+        f" SELECT {_STEP} FROM turns CROSS JOIN steps ON turn = at AND episode = ?1 ORDER BY turn"
+    )
+    (last,) = connection.execute("SELECT max(turn) FROM steps").fetchone()
+    rows = connection.execute(asked, (episode, min(before, 0 if last is None else last + 1)))
+    return [_step(row) for row in rows]
 
 
 def step_of(connection: sqlite3.Connection, episode: str, turn: int) -> StepRow | None:
