@@ -8,6 +8,7 @@ from aiohttp.typedefs import Handler, Middleware
 from agenthub.errors import WireError
 from agenthub.server.access import OPERATION_SCOPES, ROUTE_SCOPES, Scope, need
 from agenthub.server.answers import JSON, dumps
+from agenthub.server.dialects import DIALECT_SCOPES, mount
 from agenthub.server.dispatcher import Dispatcher
 from agenthub.server.guard import Guard
 from agenthub.server.openapi import document
@@ -16,7 +17,11 @@ from agenthub.server.ws import WebSocketFace
 
 __all__ = ["make_app"]
 
-_SCOPES = {(route.method, route.path): OPERATION_SCOPES[route.op] for route in ROUTES} | dict(ROUTE_SCOPES)
+_SCOPES = (
+    {(route.method, route.path): OPERATION_SCOPES[route.op] for route in ROUTES}
+    | dict(ROUTE_SCOPES)
+    | dict(DIALECT_SCOPES)
+)
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -26,6 +31,7 @@ def make_app(dispatcher: Dispatcher, guard: Guard, *, max_body: int) -> web.Appl
     add_routes(app, dispatcher)
     sockets = WebSocketFace(dispatcher, max_body)
     app.router.add_get("/v1/ws", sockets.handle)
+    mount(app, dispatcher, max_frame=max_body)
 
     async def goodbye(_: web.Application) -> None:
         await sockets.close()

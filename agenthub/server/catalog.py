@@ -98,6 +98,16 @@ class Catalog:
             self.quarantine.check(first.key)
         return _drawn(f"{suite}/{split or ''}/{seed}/again", left)
 
+    async def languages(self) -> dict[str, Mapping[str, Any]]:
+        """The languages that the suites declare, by name; of two with one name that of the first suite."""
+        found: dict[str, Mapping[str, Any]] = {}
+        for name in sorted(self._suites):
+            try:
+                found = {**(await self._suite(name)).languages, **found}
+            except WireError as broken:
+                self._unavailable[name] = broken.message
+        return found
+
     async def _suite(self, name: str) -> Suite:
         if name in self._built:
             return self._built[name]

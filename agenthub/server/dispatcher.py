@@ -119,6 +119,11 @@ class Dispatcher:
         """True while episodes can be opened and stepped."""
         return not self._stopping
 
+    @property
+    def workbench(self) -> Workbench:
+        """The sandboxes of this hub."""
+        return self._workbench
+
     async def __aenter__(self) -> Dispatcher:
         await self._log.open()
         self._stack.push_async_callback(self._log.close)

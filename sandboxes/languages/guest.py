@@ -57,11 +57,13 @@ def stage(name: str, argv: list[str], given: bytes, seconds: float, most: int) -
         )
     except OSError as error:
         return {"stage": name, "code": 127, "out": "", "err": text(f"{argv[0]}: {error.strerror}\n".encode())}
-    out, err, late = talk(child, given, time.monotonic() + seconds, most)
+    began = time.monotonic()
+    out, err, late = talk(child, given, began + seconds, most)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
     code = child.wait()
-    return {"stage": name, "code": None if late else code, "out": text(out), "err": text(err)}
+    spent = time.monotonic() - began
+    return {"stage": name, "code": None if late else code, "out": text(out), "err": text(err), "seconds": spent}
 
 
 def text(data: bytes) -> str:
@@ -143,11 +145,12 @@ def answer(asked: dict[str, Any]) -> dict[str, Any]:
     with open(asked["path"], "w", encoding="utf-8", errors="surrogatepass") as file:
         file.write(asked["source"])
     most = asked["output_bytes"]
+    done = None
     if asked["compile"]:
         done = stage("compile", asked["compile"], b"", asked["compile_s"], most)
         if done["code"] != 0:
             return done
-    return stage("run", asked["run"], base64.b64decode(asked["stdin"]), asked["run_s"], most)
+    return {"compiled": done} | stage("run", asked["run"], base64.b64decode(asked["stdin"]), asked["run_s"], most)
 
 
 def main() -> None:

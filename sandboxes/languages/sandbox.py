@@ -14,7 +14,7 @@ from agenthub.errors import BoxLost, ForkRefused, UserError
 from agenthub.isolation import Box, BoxSpec, Isolation
 from agenthub.records import Call, Observation, Text, frozen
 from agenthub.registry import registry
-from agenthub.sandbox import Capabilities, Plain, SandboxSpec, ToolSpec
+from agenthub.sandbox import Capabilities, Plain, ProgramRun, SandboxSpec, ToolSpec
 from agenthub.sandboxes.languages import guest, store
 from agenthub.sandboxes.languages.channel import ask
 from agenthub.sandboxes.languages.language import Language
@@ -66,11 +66,27 @@ class LanguageBox:
             return Plain(error="the program's time was up", lost=True), out
         return Plain(value=int(done["code"])), out
 
-    async def outcome(self, source: str, stdin: bytes, timeout_s: float) -> dict[str, Any]:
-        """The resident program's answer. Raises as `channel.ask` does."""
+    async def program(self, source: str, *, stdin: bytes, compile_s: float, run_s: float) -> dict[str, ProgramRun]:
+        """As Programs.program says; the language's own limits hold too."""
+        done = await self.outcome(source, stdin, run_s, compile_s=compile_s)
+        runs = {"compile": done.get("compiled"), done["stage"]: done}
+        return {stage: _program_run(row) for stage, row in runs.items() if row is not None}
+
+    async def read_file(self, path: str, *, max_bytes: int = 1 << 20) -> bytes:
+        """As Programs.read_file says."""
+        return await self.box.read_file(path, max_bytes=max_bytes)
+
+    async def write_file(self, path: str, data: bytes) -> None:
+        """As Programs.write_file says."""
+        await self.box.write_file(path, data)
+
+    async def outcome(
+        self, source: str, stdin: bytes, timeout_s: float, *, compile_s: float | None = None
+    ) -> dict[str, Any]:
+        """The resident program's answer; compiling has `compile_s` of its own. Raises as `channel.ask` does."""
         language = self._language
         self._asked += 1
-        compiling = min(language.compile_seconds, timeout_s) if language.compile else 0.0
+        compiling = min(language.compile_seconds, compile_s or timeout_s) if language.compile else 0.0
         running = min(language.run_seconds, timeout_s)
         message = {
             "id": self._asked,
@@ -220,6 +236,11 @@ def _wanted(language: Language, spec: SandboxSpec, argv: tuple[str, ...]) -> Box
             f"language {language.id!r} is not installed here; `agenthub images build SUITE` installs what a suite names"
         )
     return BoxSpec(image="python", argv=argv, mounts=store.mounts_of(root), limits=spec.limits)
+
+
+def _program_run(row: Mapping[str, Any]) -> ProgramRun:
+    out, err = (base64.b64decode(row[name]) for name in ("out", "err"))
+    return ProgramRun(code=row["code"], out=out, err=err, seconds=float(row.get("seconds", 0.0)))
 
 
 def _text(data: bytes) -> str:

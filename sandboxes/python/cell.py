@@ -51,15 +51,15 @@ def _split(code: str, filename: str) -> tuple[types.CodeType, types.CodeType | N
     return compile(tree, filename, "exec"), compile(ast.Expression(last.value), filename, "eval")
 
 
-def show_error(error: BaseException) -> str:
-    """The traceback, with the frames of the user's own code alone."""
+def show_error(error: BaseException, name: str = _NAME) -> str:
+    """The traceback, with the frames of the user's own code alone: those of files whose names begin with `name`."""
     try:
         report = traceback.TracebackException.from_exception(error, compact=True)
         seen: set[int] = set()
         link: traceback.TracebackException | None = report
         while link is not None and id(link) not in seen:
             seen.add(id(link))
-            kept = [frame for frame in link.stack if frame.filename.startswith(_NAME)]
+            kept = [frame for frame in link.stack if frame.filename.startswith(name)]
             link.stack = traceback.StackSummary.from_list(kept)
             link = link.__cause__ or link.__context__
         text = "".join(report.format())

@@ -9,7 +9,7 @@ from typing import Any
 
 from agenthub.errors import BoxLost
 from agenthub.isolation import Box
-from agenthub.sandbox import Plain
+from agenthub.sandbox import Plain, ProgramRun
 from agenthub.sandboxes.python.capture import Kept
 from agenthub.sandboxes.python.channel import Channel, Overdue
 from agenthub.sandboxes.python.plain import NotPlain, pack, unpack
@@ -63,6 +63,36 @@ class PythonCodeBox:
         message = {"op": "run", "source": source, "stdin": base64.b64encode(stdin).decode("ascii")}
         deadline = asyncio.get_running_loop().time() + timeout_s
         return await self._guarded(lambda: self._ask(message, deadline), timeout_s, exits=True)
+
+    async def program(self, source: str, *, stdin: bytes, compile_s: float, run_s: float) -> dict[str, ProgramRun]:
+        """As Programs.program says; Python has one stage, and a box one program."""
+        if self._lost is not None:
+            raise BoxLost(self._lost)
+        given = base64.b64encode(stdin).decode("ascii")
+        loop, out, err = asyncio.get_running_loop(), Kept(self._output_bytes), Kept(self._output_bytes)
+        self._channel.begin(out, err)
+        began, code = loop.time(), None
+        try:
+            reply = await self._ask({"op": "run", "source": source, "stdin": given, "trace": True}, began + run_s)
+            self._channel.finish()
+            code = _status(reply)
+        except Overdue:
+            self._gone(f"out of time after {run_s:g} s")
+        except BoxLost as lost:
+            code = (await self._box.ended()).code
+            self._gone(str(lost))
+            if code is None:
+                raise
+        spent = loop.time() - began
+        return {"run": ProgramRun(code=code, out=bytes(out.data), err=bytes(err.data), seconds=spent)}
+
+    async def read_file(self, path: str, *, max_bytes: int = 1 << 20) -> bytes:
+        """As Programs.read_file says."""
+        return await self._box.read_file(path, max_bytes=max_bytes)
+
+    async def write_file(self, path: str, data: bytes) -> None:
+        """As Programs.write_file says."""
+        await self._box.write_file(path, data)
 
     async def close(self) -> None:
         """Free the box; its remains are gone a moment later."""
@@ -130,6 +160,12 @@ async def _answer(candidate: Candidate, call: dict[str, Any], deadline: float) -
         if not limit.expired():
             raise
         raise Overdue from error
+
+
+def _status(reply: dict[str, Any]) -> int:
+    """The exit status that a script's reply says; the program may have written anything there."""
+    value = _plain(reply).value
+    return value & 0xFF if type(value) is int else 1
 
 
 def _plain(reply: dict[str, Any]) -> Plain:

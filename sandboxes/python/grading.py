@@ -8,18 +8,21 @@ from __future__ import annotations
 import base64
 import builtins
 import io
+import linecache
 import os
 import sys
 import types
 from collections.abc import Callable
 from typing import Any
 
+from agenthub.sandboxes.python.cell import show_error
 from agenthub.sandboxes.python.plain import NotPlain, pack, unpack
 
 __all__ = ["Grader"]
 
 Ask = Callable[[dict[str, Any]], dict[str, Any]]
 _SHOWN_CHARS = 2000
+_FILE = "<solution>"
 
 
 class Grader:
@@ -34,7 +37,7 @@ class Grader:
         """Execute a source; its globals stay."""
 
         def work() -> None:
-            exec(compile(message["source"], "<solution>", "exec"), self._module.__dict__)
+            exec(compile(message["source"], _FILE, "exec"), self._module.__dict__)
 
         return _outcome(work)
 
@@ -59,17 +62,27 @@ class Grader:
         return _outcome(lambda: self._function(message["name"])(candidate))
 
     def run(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Run a script as __main__ on a standard input; the value is its exit status."""
+        """Run a script as __main__ on a standard input; the value is its exit status.
+
+        With `trace`, what it raised is written to standard error, as an interpreter does.
+        """
         _replace_stdin(base64.b64decode(message["stdin"]))
         main = types.ModuleType("__main__")
         sys.modules["__main__"] = main
         main.__dict__["__builtins__"] = builtins
+        lines = message["source"].splitlines(keepends=True)
+        linecache.cache[_FILE] = (len(message["source"]), None, lines, _FILE)
 
         def work() -> int:
             try:
-                exec(compile(message["source"], "<solution>", "exec"), main.__dict__)
+                exec(compile(message["source"], _FILE, "exec"), main.__dict__)
             except SystemExit as error:
                 return exit_status(error)
+            except BaseException as error:
+                if not message.get("trace"):
+                    raise
+                sys.stderr.write(show_error(error, _FILE))
+                return 1
             return 0
 
         return _outcome(work)
