@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -18,19 +18,31 @@ def command(
     isolation: Annotated[str, typer.Option(help="how code is kept in: jail, docker, gvisor")] = "jail",
     token: Annotated[str | None, typer.Option(help="only `auto`: make a token and print it once")] = None,
     token_file: Annotated[Path | None, typer.Option(help="file that holds the token")] = None,
+    tokens: Annotated[Path | None, typer.Option(help="file of named tokens; see `agenthub tokens`")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="certificate chain, PEM: serve over TLS")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="the certificate's private key, PEM")] = None,
+    log_format: Annotated[str, typer.Option(help="lines of the log: text or json")] = "text",
+    log_level: Annotated[str, typer.Option(help="debug (every request), info, warning or error")] = "warning",
+    max_connections: Annotated[int, typer.Option(help="open connections; more are closed at once")] = 10_000,
     max_episodes: Annotated[int, typer.Option(help="live episodes; more are refused with 429")] = 8192,
     memory_mb: Annotated[int | None, typer.Option(help="MiB that all boxes may ask for; 80% of what there is")] = None,
     max_body_mb: Annotated[int, typer.Option(help="MiB of one request or frame")] = 32,
     ready_fd: Annotated[int | None, typer.Option(help="descriptor that gets {url, port, pid} when served")] = None,
     ready_file: Annotated[Path | None, typer.Option(help="file that gets {url, port, pid} when served")] = None,
+    grace_s: Annotated[float, typer.Option(help="s that boxes outlive a killed hub; 0: they end with it")] = 30.0,
     exit_with_parent: Annotated[bool, typer.Option("--exit-with-parent", help="stop when the parent ends")] = False,
 ) -> None:
     """Serve episodes until SIGINT or SIGTERM. The token is in AGENTHUB_TOKEN or --token-file, never in a flag."""
     import asyncio
 
+    from agenthub.errors import ConfigError
     from agenthub.server.config import ServeConfig, default_log, find_token
+    from agenthub.server.door import Patience, Tls
+    from agenthub.server.logs import LogFormat, LogLevel
     from agenthub.server.serve import serve
 
+    if (tls_cert is None) != (tls_key is None):
+        raise ConfigError("--tls-cert, --tls-key", "TLS needs both")
     config = ServeConfig(
         host=host,
         port=port,
@@ -38,11 +50,17 @@ def command(
         log=log or default_log(),
         isolation=isolation,
         token=find_token(token, token_file),
+        tokens=tokens,
+        tls=Tls(cert=tls_cert, key=tls_key) if tls_cert and tls_key else None,
+        patience=Patience(max_connections=max_connections),
+        log_format=cast(LogFormat, log_format),
+        log_level=cast(LogLevel, log_level),
         max_episodes=max_episodes,
         memory_mb=memory_mb,
         max_body_mb=max_body_mb,
         ready_fd=ready_fd,
         ready_file=ready_file,
+        grace_s=grace_s,
         exit_with_parent=exit_with_parent,
     )
     asyncio.run(serve(config))

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
-from agenthub.errors import ConfigError
+from agenthub.errors import ConfigError, nearest
+from agenthub.server.door import Patience, Tls
+from agenthub.server.logs import LogFormat, LogLevel
 
 __all__ = ["AUTO_TOKEN", "TOKEN_VARIABLE", "ServeConfig", "default_log", "find_token"]
 
@@ -49,6 +52,14 @@ class ServeConfig:
     isolation: str = "jail"
     token: str | None = field(default=None, repr=False)
     """Bearer token that every request must carry; None is allowed on loopback alone. `auto` makes one and prints it."""
+    tokens: Path | None = None
+    """File of named tokens; read again when it changes."""
+    tls: Tls | None = None
+    """Serve over TLS."""
+    patience: Patience = field(default_factory=Patience)
+    """How long a slow client is waited for, and how many may come."""
+    log_format: LogFormat = "text"
+    log_level: LogLevel = "warning"
     max_episodes: int = 8192
     """Live episodes; more are refused with 429."""
     memory_mb: int | None = None
@@ -64,13 +75,26 @@ class ServeConfig:
     """Stop when the process that started this one is gone."""
     stop_s: float = 0.8
     """Seconds that a stop may take before what is left is killed."""
+    grace_s: float = 30.0
+    """Seconds that boxes outlive a killed hub, for another on the same log to go on with them. 0: they end with it,
+    and what was running is lost."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise ConfigError("port", f"is {self.port}; expected 0 to 65535")
+        for name, given, known in (
+            ("log_format", self.log_format, get_args(LogFormat)),
+            ("log_level", self.log_level, get_args(LogLevel)),
+        ):
+            if given not in known:
+                raise ConfigError(name, f"is {given!r}{nearest(given, known)}")
+        if self.patience.max_connections < 1:
+            raise ConfigError("max_connections", f"is {self.patience.max_connections}; expected 1 or more")
         for name in ("max_episodes", "max_body_mb"):
             if getattr(self, name) < 1:
                 raise ConfigError(name, f"is {getattr(self, name)}; expected 1 or more")
+        if not 0 <= self.grace_s <= 3600:
+            raise ConfigError("grace_s", f"is {self.grace_s:g}; expected 0 to 3600 seconds")
         if self.memory_mb is not None and self.memory_mb < 1:
             raise ConfigError("memory_mb", f"is {self.memory_mb}; expected 1 or more")
         if self.token is not None and self.token != AUTO_TOKEN and len(self.token) < 16:

@@ -24,14 +24,16 @@ from agenthub.log import EpisodeLog
 from agenthub.server import params
 from agenthub.server.access import OPERATION_SCOPES, Principal, need
 from agenthub.server.admission import Admission, default_budget_mb
-from agenthub.server.answers import OCTETS, Answer, boundary, dumps, error_row
+from agenthub.server.answers import OCTETS, Answer, dumps, error_row
 from agenthub.server.batches import lines_of
 from agenthub.server.blobs import BlobStore
 from agenthub.server.catalog import Catalog
+from agenthub.server.journal import Journal
 from agenthub.server.metrics import Metrics
 from agenthub.server.opening import Opener
 from agenthub.server.owner import Owner, stopping
 from agenthub.server.quotas import Accounts
+from agenthub.server.recovery import Recovery
 from agenthub.server.table import EpisodeTable, unknown_episode
 from agenthub.wire import Batch, CreateEpisodes, StepOf
 
@@ -68,7 +70,11 @@ class _Limits:
 
 
 class Dispatcher:
-    """One hub's operations. `memory_mb` is what its boxes may ask for together; None is 80% of what there is."""
+    """One hub's operations.
+
+    `memory_mb` is what its boxes may ask for together; None is 80% of what there is. With a `grace_s` above 0 it goes
+    on with the episodes that a killed hub left in the log, and they with theirs should it be killed.
+    """
 
     def __init__(
         self,
@@ -80,18 +86,27 @@ class Dispatcher:
         max_episodes: int = 8192,
         memory_mb: int | None = None,
         stop_s: float = 0.8,
+        grace_s: float = 0.0,
     ) -> None:
-        self.metrics = Metrics()
         self.accounts = Accounts()
+        self.metrics = Metrics(self.accounts)
+        self.journal = Journal(self.metrics)
         self.catalog = catalog
         self._workbench, self._log, self._blobs = workbench, log, BlobStore(blobs)
         self._limits = _Limits(max_episodes=max_episodes, stop_s=stop_s)
         self._owner = Owner()
-        self.table = EpisodeTable(log, self._owner, self.metrics, catalog.quarantine)
         self.admission = Admission(memory_mb or default_budget_mb())
+        recovery = Recovery(catalog, workbench, log, self.admission, self.accounts, self.metrics, grace_s=grace_s)
+        self._ledger = recovery.ledger
+        self.table = EpisodeTable(log, self._owner, self.metrics, catalog.quarantine, recovery)
         self._opener = Opener(
-            catalog, workbench, log, self._owner, self.table, self.admission, max_episodes=max_episodes
+            catalog, workbench, log, self._owner, self.table, self.admission, self._ledger, max_episodes=max_episodes
         )
+        self.metrics.gauge("episodes_live", "Episodes that are live.", lambda: len(self.table))
+        held = "MiB that the boxes of live episodes asked for."
+        self.metrics.gauge("memory_requested_mb", held, lambda: self.admission.held_mb)
+        self.metrics.gauge("boxes_warm", "Boxes that wait in pools.", lambda: workbench.warm)
+        self.metrics.gauge("tasks_quarantined", "Tasks in quarantine.", lambda: len(catalog.quarantine))
         self._stack = AsyncExitStack()
         self._stopping = False
         self._operations: dict[str, Callable[[Any, Principal], Awaitable[Answer]]] = {
@@ -127,8 +142,14 @@ class Dispatcher:
     async def __aenter__(self) -> Dispatcher:
         await self._log.open()
         self._stack.push_async_callback(self._log.close)
+        self._stack.callback(self._ledger.close)
         self._stack.push_async_callback(self._workbench.close)
         await self._stack.enter_async_context(self._owner)
+        try:
+            await self.table.recover()
+        except BaseException:
+            await asyncio.shield(self._stack.aclose())
+            raise
         self._reaper = self._owner.start(self.table.reap())
         return self
 
@@ -156,20 +177,15 @@ class Dispatcher:
             WireError: whatever went wrong; nothing else is raised but cancellation. 403 `forbidden`: not with this
                 token; an episode of somebody else's is as unknown (404) as one that never was.
         """
-        try:
-            operation = self._operations.get(name)
+        operation = self._operations.get(name)
+
+        async def work() -> Answer:
             if operation is None:
                 raise WireError("unknown_op", 404, f"no operation named {name[:80]!r}{nearest(name, OPERATIONS)}")
             need(who, OPERATION_SCOPES[name])
             return await operation(params.read(OPERATIONS[name], values), who)
-        except Exception as error:  # the boundary
-            raise self.refusal(error) from error
 
-    def refusal(self, error: BaseException) -> WireError:
-        """The error that the wire says for an exception, counted."""
-        refused = boundary(error)
-        self.metrics.count("errors", code=refused.code)
-        return refused
+        return await self.journal.watch(name, values, who, work)
 
     async def steps(self, values: Any, who: Principal) -> AsyncGenerator[list[bytes], None]:
         """Play a batch: lines of JSON as steps finish, `late` ones at the deadline; late steps go on.
@@ -177,20 +193,19 @@ class Dispatcher:
         Raises:
             WireError: the batch itself is not valid; errors of single steps are lines.
         """
-        try:
+
+        async def read() -> Batch:
             need(who, OPERATION_SCOPES["steps"])
-            batch = params.read(Batch, values)
-        except WireError as error:
-            raise self.refusal(error) from None
+            return params.read(Batch, values)
 
         async def play(step: StepOf) -> bytes:
+            about = {"episode": step.episode, "turn": step.turn}
             try:
-                return await self._played(step, who)
-            except Exception as error:  # the boundary
-                refused = self.refusal(error)
-                row = {"episode": step.episode, "turn": step.turn, "status": refused.status}
-                return dumps({**row, "error": error_row(refused)})
+                return await self.journal.watch("step", about, who, lambda: self._played(step, who))
+            except WireError as refused:
+                return dumps({**about, "status": refused.status, "error": error_row(refused)})
 
+        batch = await self.journal.watch("steps", values, who, read)
         async with aclosing(lines_of(batch, play)) as lines:
             async for ready in lines:
                 yield ready
@@ -278,11 +293,8 @@ class Dispatcher:
     async def _file_put(self, asked: params.FilePut, who: Principal) -> Answer:
         await self._own(asked.episode, who)
 
-        async def write(episode: Any) -> bytes:
-            await episode.write_file(asked.path, asked.data)
-            return dumps({"path": asked.path, "bytes": len(asked.data)})
-
-        return Answer(await self.table.using(asked.episode, write))
+        await self.table.write(asked.episode, asked.path, asked.data)
+        return Answer(dumps({"path": asked.path, "bytes": len(asked.data)}))
 
     async def _blob_get(self, asked: params.BlobRef, who: Principal) -> Answer:
         return Answer(await asyncio.to_thread(self._blobs.get, asked.sha256), 200, OCTETS)

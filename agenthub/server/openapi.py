@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel
@@ -18,16 +18,57 @@ if TYPE_CHECKING:
 __all__ = ["document"]
 
 _REFERENCES = "#/components/schemas/{model}"
-_ABOUT_THE_HUB = {
-    "/healthz": ("The process lives", "text/plain"),
-    "/readyz": ("Requests are served", "text/plain"),
-    "/metrics": ("Counters as Prometheus text", "text/plain"),
-    "/openapi.json": ("This document", "application/json"),
+_ABOUT_THE_HUB: dict[str, tuple[str, str, tuple[int, ...]]] = {
+    "/healthz": ("The process lives", "text/plain", ()),
+    "/readyz": ("Requests are served", "text/plain", (503,)),
+    "/metrics": ("Counters as Prometheus text", "text/plain", (401, 403)),
+    "/openapi.json": ("This document", "application/json", (401, 403)),
+}
+_ERRORS: Mapping[int, str] = {
+    400: "malformed JSON",
+    401: "no token, or none of this hub's",
+    403: "the token has not the scope; without tokens: a foreign host or origin",
+    404: "there is none, or it is somebody else's",
+    408: "the body did not come in time",
+    409: "it does not fit what was done before",
+    410: "the episode has ended",
+    413: "the body is too large",
+    422: "the request is not valid, or cannot be done here",
+    429: "not now: a quota or the hub's capacity is used up",
+    503: "our side failed, or the hub is stopping",
+}
+_ALWAYS = (401, 403, 422, 503)
+_WITH_BODY = (400, 408, 413)
+_OF_OPERATION: Mapping[str, tuple[int, ...]] = {
+    "capabilities": (),
+    "suites": (),
+    "suite": (404,),
+    "tasks": (404,),
+    "create": (404, 409, 429),
+    "step": (404, 409, 410, 429),
+    "steps": (),
+    "lease": (404, 410),
+    "state": (404, 410),
+    "trajectory": (404, 409, 410),
+    "delete": (404, 410),
+    "fork": (404, 409, 410, 429),
+    "file_get": (404, 410),
+    "file_put": (404, 410),
+    "blob_get": (404,),
+    "blob_put": (),
+    "quarantine": (),
+    "release": (404,),
+}
+_RETRY_AFTER = {
+    "Retry-After": {
+        "description": "seconds after which the same request may do better; detail.retry_after_s says it finer",
+        "schema": {"type": "integer", "minimum": 1},
+    }
 }
 
 
-def document(routes: Iterable[Route]) -> dict[str, Any]:
-    """OpenAPI 3.1 of every route."""
+def document(routes: Iterable[Route], *, open_to_all: bool = True) -> dict[str, Any]:
+    """OpenAPI 3.1 of every route; `open_to_all` where the hub asks for no token."""
     routes = tuple(routes)
     answers = {route.answer for route in routes if route.answer is not None} | {wire.ErrorBody, wire.StepLate}
     ordered = sorted(answers, key=lambda model: model.__name__)
@@ -37,15 +78,37 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas)
-    for path, (summary, media_type) in _ABOUT_THE_HUB.items():
-        paths[path] = {"get": {"summary": summary, "responses": {"200": _content("served", media_type, {})}}}
+    for path, (summary, media_type, errors) in _ABOUT_THE_HUB.items():
+        served = {"200": _content("served", media_type, {}), **_refusals(errors)}
+        if path == "/readyz":
+            served["503"] = _content("stopping", media_type, {})
+        operation: dict[str, Any] = {"summary": summary, "responses": served}
+        if path in ("/healthz", "/readyz"):
+            operation["security"] = []
+        paths[path] = {"get": operation}
+    paths["/v1/ws"] = {"get": _SOCKET | {"responses": {"101": {"description": "frames"}, **_refusals((400, 401, 403))}}}
     return {
         "openapi": "3.1.0",
         "info": {"title": "agenthub", "version": __version__},
         "paths": paths,
         "components": {"schemas": schemas, "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
-        "security": [{"token": []}, {}],
+        "security": [{"token": []}, {}] if open_to_all else [{"token": []}],
     }
+
+
+_SOCKET = {
+    "operationId": "ws",
+    "summary": "A WebSocket for every operation: frames {id, op, ...} are answered with {id, status, result or error}",
+}
+
+
+def _refusals(statuses: Iterable[int]) -> dict[str, Any]:
+    rows: dict[str, Any] = {}
+    for status in sorted(statuses):
+        rows[str(status)] = _content(_ERRORS[status], "application/json", _ERROR)
+        if status in (429, 503):
+            rows[str(status)]["headers"] = _RETRY_AFTER
+    return rows
 
 
 def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
@@ -68,7 +131,10 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
             }
             for name in [*in_path, *in_query]
         ],
-        "responses": {str(route.status): _answer(route), "default": _content("refused", "application/json", _ERROR)},
+        "responses": {
+            str(route.status): _answer(route),
+            **_refusals({*_ALWAYS, *(_WITH_BODY if route.body else ()), *_OF_OPERATION[route.op]}),
+        },
     }
     if route.body == "json":
         operation["requestBody"] = {

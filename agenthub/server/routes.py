@@ -16,6 +16,7 @@ from agenthub.errors import WireError
 from agenthub.server.answers import JSON, Answer, dumps, error_row
 from agenthub.server.dispatcher import Dispatcher
 from agenthub.server.guard import principal
+from agenthub.server.logs import FACTS
 from agenthub.server.params import parse_json
 
 __all__ = ["ROUTES", "Route", "add_routes", "error_response"]
@@ -100,7 +101,7 @@ def _batch(dispatcher: Dispatcher) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         async with aclosing(dispatcher.steps(await _values(request, "json"), principal(request))) as lines:
             first = await anext(lines)  # a batch that is not valid is refused before the response begins
-            response = web.StreamResponse(headers={"Content-Type": NDJSON})
+            response = web.StreamResponse(headers={"Content-Type": NDJSON, "X-Request-Id": FACTS.get()["request_id"]})
             await response.prepare(request)
             await response.write(_ndjson(first))
             async for ready in lines:

@@ -1,7 +1,8 @@
 """The life of a hub process: start, say so, serve, stop.
 
 SIGINT, SIGTERM, and with `exit_with_parent` the end of the parent process, stop it in order: no new requests, every
-episode ended, every box killed, the log closed.
+episode ended, every box killed, the log closed. After any other end the boxes wait `grace_s` seconds for a hub on the
+same log, which goes on with them.
 """
 
 from __future__ import annotations
@@ -9,24 +10,19 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from aiohttp import web
-
-from agenthub.episodes import Workbench
-from agenthub.errors import HostFault, UserError
+from agenthub.episodes import Outliving, Workbench
+from agenthub.errors import HostFault
 from agenthub.log import EpisodeLog
-from agenthub.server.app import make_app
 from agenthub.server.catalog import Catalog
-from agenthub.server.config import AUTO_TOKEN, TOKEN_VARIABLE, ServeConfig
+from agenthub.server.config import ServeConfig
 from agenthub.server.dispatcher import Dispatcher
-from agenthub.server.guard import Guard, is_loopback
-from agenthub.server.tokens import Keyring
+from agenthub.server.front import front
 from agenthub.suites.load import load_suites
 
 __all__ = ["running", "serve"]
@@ -61,51 +57,29 @@ async def serve(config: ServeConfig) -> None:
 @asynccontextmanager
 async def running(config: ServeConfig) -> AsyncIterator[str]:
     """A hub that serves inside the context; gives its URL. Raises as `serve` does."""
-    token = _token(config)
     suites = load_suites(config.tasks)
     for name, lacking in suites.unavailable.items():
         _tell(f"suite {name} cannot be played here: {lacking}")
     dispatcher = Dispatcher(
         Catalog(suites, suites.unavailable),
-        Workbench(config.isolation),
+        Workbench(config.isolation, _outliving(config)),
         EpisodeLog(config.log),
         config.log.with_name(f"{config.log.name}.blobs"),
         max_episodes=config.max_episodes,
         memory_mb=config.memory_mb,
         stop_s=config.stop_s,
+        grace_s=config.grace_s,
     )
-    async with dispatcher:
-        keyring = Keyring(dispatcher.accounts, shared=token) if token else None
-        app = make_app(dispatcher, Guard(dispatcher.accounts, keyring), max_body=config.max_body_mb << 20)
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.1)
-        await runner.setup()
-        try:
-            site = web.TCPSite(runner, config.host, config.port, backlog=1024)
-            try:
-                await site.start()
-            except OSError as error:
-                raise UserError(f"cannot listen on {config.host}:{config.port}: {error.strerror}") from error
-            port = runner.addresses[0][1]
-            host = f"[{config.host}]" if ":" in config.host else config.host
-            url = f"http://{host}:{port}"
-            _tell(f"agenthub serving on {url} ({len(suites)} suites, isolation {config.isolation})")
-            yield url
-        finally:
-            dispatcher.stop()
-            await runner.cleanup()
+    async with dispatcher, front(dispatcher, config) as url:
+        _tell(f"agenthub serving on {url} ({len(suites)} suites, isolation {config.isolation})")
+        yield url
 
 
-def _token(config: ServeConfig) -> str | None:
-    if config.token == AUTO_TOKEN:
-        made = secrets.token_urlsafe(32)
-        _tell(f"token (shown once): {made}")
-        return made
-    if config.token is None and not is_loopback(config.host):
-        raise UserError(
-            f"host {config.host} is reachable from other machines: set {TOKEN_VARIABLE}, "
-            "give --token-file, or let --token auto make one"
-        )
-    return config.token
+def _outliving(config: ServeConfig) -> Outliving | None:
+    """Where a hub that follows this one on the same log finds its boxes; None where none is waited for."""
+    if config.grace_s <= 0:
+        return None
+    return Outliving(folder=config.log.with_name(f"{config.log.name}.kept"), grace_s=config.grace_s)
 
 
 def _announce(config: ServeConfig, url: str) -> None:

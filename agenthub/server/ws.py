@@ -19,6 +19,7 @@ from agenthub.server.access import Principal
 from agenthub.server.answers import OCTETS, Answer, dumps, error_row
 from agenthub.server.dispatcher import Dispatcher
 from agenthub.server.guard import principal
+from agenthub.server.logs import FACTS
 from agenthub.server.params import parse_json
 
 __all__ = ["WebSocketFace"]
@@ -33,8 +34,9 @@ _GOODBYE_S = 0.1
 class WebSocketFace:
     """Every open WebSocket of a hub."""
 
-    def __init__(self, dispatcher: Dispatcher, max_frame: int) -> None:
-        self._dispatcher, self._max_frame = dispatcher, max_frame
+    def __init__(self, dispatcher: Dispatcher, max_frame: int, max_unread: int) -> None:
+        """`max_frame` bounds what comes, in octets; `max_unread` what waits for a client that does not read."""
+        self._dispatcher, self._max_frame, self._max_unread = dispatcher, max_frame, max_unread
         self._open: set[web.WebSocketResponse] = set()
 
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
@@ -42,24 +44,14 @@ class WebSocketFace:
         socket = web.WebSocketResponse(
             max_msg_size=self._max_frame, compress=False, heartbeat=_HEARTBEAT_S, timeout=_GOODBYE_S
         )
+        socket.headers["X-Request-Id"] = FACTS.get()["request_id"]
         await socket.prepare(request)
-        who = principal(request)
         self._open.add(socket)
-        room = asyncio.Semaphore(_AT_ONCE)
-        tasks: set[asyncio.Task[None]] = set()
+        connection = _Connection(socket, request.transport, self._dispatcher, principal(request), self._max_unread)
         try:
-            async for message in socket:
-                await room.acquire()
-                task = asyncio.ensure_future(self._frame(socket, message, who))
-                tasks.add(task)
-                task.add_done_callback(tasks.discard)
-                task.add_done_callback(lambda _: room.release())
+            await connection.serve()
         finally:
             self._open.discard(socket)
-            for task in tasks:
-                task.cancel()
-            if tasks:
-                await asyncio.wait(tasks)
         return socket
 
     async def close(self) -> None:
@@ -67,7 +59,39 @@ class WebSocketFace:
         goodbyes = (socket.close(code=WSCloseCode.GOING_AWAY, message=b"stopping") for socket in list(self._open))
         await asyncio.gather(*goodbyes, return_exceptions=True)
 
-    async def _frame(self, socket: web.WebSocketResponse, message: WSMessage, who: Principal) -> None:
+
+class _Connection:
+    """One WebSocket. Who it is was asked when it was opened; a token that is revoked ends it."""
+
+    def __init__(
+        self,
+        socket: web.WebSocketResponse,
+        transport: asyncio.Transport | None,
+        dispatcher: Dispatcher,
+        who: Principal,
+        max_unread: int,
+    ) -> None:
+        self._socket, self._transport, self._max_unread = socket, transport, max_unread
+        self._dispatcher, self._who = dispatcher, who
+
+    async def serve(self) -> None:
+        """Answer frames until the connection ends."""
+        room = asyncio.Semaphore(_AT_ONCE)
+        tasks: set[asyncio.Task[None]] = set()
+        try:
+            async for message in self._socket:
+                await room.acquire()
+                task = asyncio.ensure_future(self._frame(message))
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+                task.add_done_callback(lambda _: room.release())
+        finally:
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await asyncio.wait(tasks)
+
+    async def _frame(self, message: WSMessage) -> None:
         """Answer one frame. A connection that is gone ends it in silence: the client asks again on its next one."""
         identity: bytes = b"null"
         try:
@@ -77,21 +101,35 @@ class WebSocketFace:
             if not isinstance(op, str):
                 raise WireError("invalid", 422, "op: expected the name of an operation")
             if op == "steps":
-                answer = await self._steps(socket, identity, values, who)
+                answer = await self._steps(identity, values)
             else:
-                answer = await self._dispatcher.dispatch(op, values, who)
-            await _send(socket, identity, answer.status, b"result", _json(answer))
+                answer = await self._dispatcher.dispatch(op, values, self._who)
+            await self._send(identity, answer.status, b"result", _json(answer))
         except WireError as error:
-            await _send(socket, identity, error.status, b"error", dumps(dict(error_row(error))))
+            await self._send(identity, error.status, b"error", dumps(dict(error_row(error))))
 
-    async def _steps(self, socket: web.WebSocketResponse, identity: bytes, values: Any, who: Principal) -> Answer:
+    async def _steps(self, identity: bytes, values: Any) -> Answer:
         count = 0
-        async with aclosing(self._dispatcher.steps(values, who)) as lines:
+        async with aclosing(self._dispatcher.steps(values, self._who)) as lines:
             async for ready in lines:
                 count += len(ready)
                 for line in ready:
-                    await _write(socket, b'{"id":%b,"line":%b}' % (identity, line))
+                    await self._write(b'{"id":%b,"line":%b}' % (identity, line))
         return Answer(dumps({"lines": count}))
+
+    async def _send(self, identity: bytes, status: int, name: bytes, body: bytes) -> None:
+        await self._write(b'{"id":%b,"status":%d,"%b":%b}' % (identity, status, name, body))
+
+    async def _write(self, frame: bytes) -> None:
+        if self._socket.closed:
+            return
+        if self._transport is not None and self._transport.get_write_buffer_size() > self._max_unread:
+            self._transport.abort()
+            return
+        try:
+            await self._socket.send_frame(frame, WSMsgType.TEXT)
+        except ConnectionError:
+            return
 
 
 def _object(message: WSMessage) -> dict[str, Any]:
@@ -119,15 +157,3 @@ def _json(answer: Answer) -> bytes:
     if answer.media_type == OCTETS:
         return dumps({"data": base64.b64encode(answer.body).decode("ascii")})
     return answer.body
-
-
-async def _send(socket: web.WebSocketResponse, identity: bytes, status: int, name: bytes, body: bytes) -> None:
-    await _write(socket, b'{"id":%b,"status":%d,"%b":%b}' % (identity, status, name, body))
-
-
-async def _write(socket: web.WebSocketResponse, frame: bytes) -> None:
-    if not socket.closed:
-        try:
-            await socket.send_frame(frame, WSMsgType.TEXT)
-        except ConnectionError:
-            return

@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from aiohttp import web
-
 from agenthub.episodes import Workbench
 from agenthub.errors import HostFault
 from agenthub.log import Entry, EpisodeLog
@@ -19,6 +17,7 @@ from agenthub.sandbox import SandboxSpec
 from agenthub.server.app import make_app
 from agenthub.server.catalog import Catalog
 from agenthub.server.dispatcher import Dispatcher
+from agenthub.server.door import Patience, listening
 from agenthub.server.guard import Guard
 from agenthub.server.tokens import Keyring
 from agenthub.suites.task import Suite, TaskLimits, ToolUse
@@ -100,7 +99,13 @@ def _guard(dispatcher: Dispatcher, token: str | None) -> Guard:
 
 @asynccontextmanager
 async def hub(
-    folder: Path, *, token: str | None = None, max_episodes: int = 64, memory_mb: int = 1000
+    folder: Path,
+    *,
+    token: str | None = None,
+    guard: Callable[[Dispatcher], Guard] | None = None,
+    patience: Patience | None = None,
+    max_episodes: int = 64,
+    memory_mb: int = 1000,
 ) -> AsyncIterator[RunningHub]:
     """Serve inside the context; after it, every box of its episodes is closed and nothing is promised any more."""
     FakeFactory.made.clear()
@@ -108,15 +113,13 @@ async def hub(
     async with Dispatcher(
         Catalog(suites()), Workbench(), log, folder / "blobs", max_episodes=max_episodes, memory_mb=memory_mb
     ) as dispatcher:
-        runner = web.AppRunner(
-            make_app(dispatcher, _guard(dispatcher, token), max_body=MAX_BODY), access_log=None, shutdown_timeout=0.1
+        app = make_app(
+            dispatcher, guard(dispatcher) if guard else _guard(dispatcher, token), max_body=MAX_BODY, patience=patience
         )
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            yield RunningHub(f"http://127.0.0.1:{runner.addresses[0][1]}", dispatcher, log)
-        finally:
-            dispatcher.stop()
-            await runner.cleanup()
+        async with listening(app, "127.0.0.1", 0, patience=patience) as url:
+            try:
+                yield RunningHub(url, dispatcher, log)
+            finally:
+                dispatcher.stop()
     assert all(box.closed for box in FakeFactory.made), "a box was left open"
     assert dispatcher.admission.held_mb == 0, "memory is still promised"
