@@ -34,8 +34,9 @@ class ContainerBox:
         stream: BoxStream,
         limits: Limits,
         forget: Callable[[ContainerBox], None],
+        group: str = "docker",
     ) -> None:
-        self.id, self.limits = container, limits
+        self.id, self.limits, self._group = container, limits, group
         self._engine, self._stream, self._forget = engine, stream, forget
         self._discarded = self._resting = False
         self._since = int(time.time()) - 1
@@ -77,7 +78,7 @@ class ContainerBox:
     def usage(self) -> BoxUsage:
         """Usage so far where the engine runs on this machine, or what it was when last asked."""
         if not self._ended.done():
-            self._usage = usage_of(self.id) or self._usage
+            self._usage = usage_of(self.id, self._group) or self._usage
         return self._usage
 
     async def signal_soft(self) -> None:

@@ -28,6 +28,7 @@ import signal
 import socket
 import stat
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
@@ -37,6 +38,25 @@ FULL = 1 << 18
 PR_SET_DUMPABLE = 4
 OPEN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 WORKSPACE = "/workspace"
+SETTLE_S = 0.5
+
+
+def running() -> bool:
+    """True where a thread of another process is not stopped."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            for thread in os.listdir(f"/proc/{pid}/task") if int(pid) != os.getpid() else ():
+                with open(f"/proc/{pid}/task/{thread}/stat", encoding="utf-8", errors="replace") as file:
+                    if file.read().rpartition(")")[2].split()[0] not in "TtZX":
+                        return True
+    return False
+
+
+def settle() -> None:
+    """Wait until everything is stopped: in gVisor a thread that runs does so for milliseconds after the signal."""
+    end = time.monotonic() + SETTLE_S
+    while running() and time.monotonic() < end:
+        time.sleep(0.001)
 
 
 class Sources(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
@@ -244,6 +264,7 @@ class Relay:
                 # All at once, and nobody is left who could let another go on.
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(-1, signal.SIGSTOP)
+                    settle()
             elif channel == WAKE:
                 self.discard()
                 self.tell(WAKE, b"")

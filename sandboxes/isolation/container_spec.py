@@ -15,9 +15,22 @@ import agenthub
 from agenthub.errors import UnknownName
 from agenthub.isolation import BoxSpec
 from agenthub.sandboxes.isolation import container_relay
+from agenthub.sandboxes.isolation.container_seccomp import profile
 from agenthub.sandboxes.isolation.images import IMAGES
 
-__all__ = ["OWNER", "USER", "WORKSPACE", "Overhead", "create_args", "order", "orphaned", "owner", "reference", "short"]
+__all__ = [
+    "OWNER",
+    "USER",
+    "WORKSPACE",
+    "Held",
+    "Overhead",
+    "create_args",
+    "order",
+    "orphaned",
+    "owner",
+    "reference",
+    "short",
+]
 
 OWNER = "agenthub.owner"
 USER = 1000
@@ -78,24 +91,42 @@ class Overhead:
     """Process 1 is ours."""
 
 
-def create_args(
-    api: Any, spec: BoxSpec, *, runtime: str, overhead: Overhead, plain: bool, workspace: str = WORKSPACE
-) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What holds every container of an engine alike."""
+
+    runtime: str = ""
+    """The engine's default where empty."""
+    overhead: Overhead = Overhead()
+    seccomp: bool = True
+    """The engine has seccomp; without it no profile can be given."""
+    x86_64: bool = True
+    parent: str = ""
+    """The control group over all containers; the engine's own where empty."""
+
+    def security(self, *, plain: bool) -> list[str]:
+        """The engine's security options of one container."""
+        filters = [f"seccomp={profile(plain=plain, x86_64=self.x86_64)}"] if self.seccomp else []
+        return ["no-new-privileges", *filters]
+
+
+def create_args(api: Any, spec: BoxSpec, held: Held, *, plain: bool, workspace: str = WORKSPACE) -> dict[str, Any]:
     """Arguments of the SDK's create_container."""
     limits = spec.limits
-    memory = (limits.memory_mb + overhead.memory_mb) << 20
+    memory = (limits.memory_mb + held.overhead.memory_mb) << 20
     space = f"rw,nosuid,nodev,size={limits.disk_mb}m,nr_inodes={limits.files},uid={USER},gid={USER},mode=0755"
     host = api.create_host_config(
-        runtime=runtime or None,
+        runtime=held.runtime or None,
+        cgroup_parent=held.parent or None,
         network_mode="none",
         mem_limit=memory,
         memswap_limit=memory,
-        pids_limit=limits.pids + overhead.pids,
+        pids_limit=limits.pids + held.overhead.pids,
         nano_cpus=int(limits.cpus * 1e9),
         read_only=True,
         tmpfs={workspace: f"{space},exec", "/tmp": f"{space},exec"},
         cap_drop=["ALL"],
-        security_opt=["no-new-privileges"],
+        security_opt=held.security(plain=plain),
         ipc_mode="private",
         shm_size=min(limits.disk_mb, 16) << 20,
         ulimits=[

@@ -11,9 +11,13 @@ __all__ = ["usage_of"]
 _ROOT = Path("/sys/fs/cgroup")
 
 
-def usage_of(container: str) -> BoxUsage | None:
-    """Usage of a running container; None where its control group is not here."""
-    for name in (f"docker/{container}", f"system.slice/docker-{container}.scope"):
+def usage_of(container: str, parent: str = "docker") -> BoxUsage | None:
+    """Usage of a running container; None where its control group is not here.
+
+    Args:
+        parent: the group that the engine was told to put it under, else its own.
+    """
+    for name in (f"{parent}/{container}", f"system.slice/docker-{container}.scope"):
         memory = _number(_ROOT / "memory" / name / "memory.max_usage_in_bytes")
         if memory is not None:
             return BoxUsage(

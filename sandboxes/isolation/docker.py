@@ -8,6 +8,7 @@ is the end of its process 1.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from agenthub.errors import HostFault, UserError, nearest
@@ -15,6 +16,7 @@ from agenthub.isolation import BoxSpec, Layer, LayerState, Limits
 from agenthub.sandboxes.isolation import container_spec
 from agenthub.sandboxes.isolation.container_box import ContainerBox
 from agenthub.sandboxes.isolation.container_engine import APIError, Engine, NotFound
+from agenthub.sandboxes.isolation.container_group import ContainerGroup, why_not
 from agenthub.sandboxes.isolation.container_stream import BoxStream
 
 __all__ = ["Docker"]
@@ -34,6 +36,8 @@ class Docker:
     def __init__(self) -> None:
         self._engine: Engine | None = None
         self._facts: dict[str, Any] = {}
+        self._group: ContainerGroup | None = None
+        """Over all boxes; None where the engine cannot have one."""
         self._boxes: set[ContainerBox] = set()
         self._making: set[asyncio.Future[ContainerBox]] = set()
         """Starts that may have lost whoever asked for them."""
@@ -43,7 +47,7 @@ class Docker:
         """Connect, and remove what a hub that is gone left behind. Raises as Isolation.open says."""
         engine = await asyncio.to_thread(Engine.connect)
         try:
-            self._facts = await engine.call(engine.api.info)
+            self._facts = await engine.call(engine.api.info) | {"Url": engine.url}
             if self.runtime and self.runtime not in self._facts["Runtimes"]:
                 raise UserError(
                     f"the engine at {engine.url} has no runtime {self.runtime!r}; install it and register it in the"
@@ -51,6 +55,9 @@ class Docker:
                 )
             self._engine = engine
             await self._reap()
+            ContainerGroup.sweep()
+            if not why_not(engine.url, self._facts):
+                self._group = ContainerGroup(self._facts["MemTotal"] >> 20)
         except BaseException:
             self._engine = None
             await asyncio.to_thread(engine.close)
@@ -106,29 +113,7 @@ class Docker:
         except UserError as error:
             detail = f"{error}; without it there are no tasks in images of their own"
             return (Layer(name=self.name, state=LayerState.MISSING, detail=detail),)
-        runtime = self.runtime or facts["DefaultRuntime"]
-        known = runtime in facts["Runtimes"]
-        limits = [name for name in ("MemoryLimit", "SwapLimit", "PidsLimit", "CpuCfsQuota") if not facts.get(name)]
-        secure = ", ".join(option.partition(",")[0].removeprefix("name=") for option in facts["SecurityOptions"])
-        return (
-            Layer(name="engine", state=LayerState.OK, detail=f"Docker {facts['ServerVersion']}"),
-            Layer(
-                name="runtime",
-                state=LayerState.OK if known else LayerState.MISSING,
-                detail=runtime if known else f"{runtime} is not registered with the engine",
-            ),
-            Layer(
-                name="limits",
-                state=LayerState.DEGRADED if limits else LayerState.OK,
-                detail=f"cgroup v{facts.get('CgroupVersion', '1')}"
-                + (f"; not held: {', '.join(limits)}" if limits else ""),
-            ),
-            Layer(
-                name="seccomp",
-                state=LayerState.OK if "seccomp" in secure or self.runtime else LayerState.DEGRADED,
-                detail=secure or "the engine has no seccomp: the whole kernel is in reach",
-            ),
-        )
+        return _layers(facts, self.runtime)
 
     async def close(self) -> None:
         """Kill every box and let go of the engine."""
@@ -141,6 +126,8 @@ class Docker:
         engine, self._engine = self._engine, None
         if engine is not None:
             await asyncio.to_thread(engine.close)
+        if self._group is not None:
+            self._group.remove()
 
     def _open_engine(self) -> Engine:
         if self._engine is None:
@@ -154,9 +141,7 @@ class Docker:
         await self.image(spec.image)
         order = None if plain else container_spec.order(spec)
         engine = self._open_engine()
-        args = container_spec.create_args(
-            engine.api, spec, runtime=self.runtime, overhead=self.overhead, plain=plain, workspace=workspace
-        )
+        args = container_spec.create_args(engine.api, spec, self._held(), plain=plain, workspace=workspace)
         async with self._at_once:
             making = asyncio.ensure_future(self._make(args, order, spec.limits))
             self._making.add(making)
@@ -167,6 +152,21 @@ class Docker:
                 # The engine may be in the middle of it; what it makes must not stay.
                 making.add_done_callback(_discard_result)
                 raise
+
+    def _held(self) -> container_spec.Held:
+        """What holds every box. Raises HostFault where the group over them cannot be made."""
+        if self._group is not None:
+            try:
+                self._group.ensure()
+            except OSError as error:
+                raise HostFault(f"no control group for all boxes: {error}") from error
+        return container_spec.Held(
+            runtime=self.runtime,
+            overhead=self.overhead,
+            seccomp=_has_seccomp(self._facts),
+            x86_64=self._facts["Architecture"] == "x86_64",
+            parent=self._group.parent if self._group is not None else "",
+        )
 
     def _check(self, limits: Limits) -> None:
         """Refuse what the engine's machine does not have, by name. Raises UserError."""
@@ -184,7 +184,8 @@ class Docker:
         except HostFault:
             await engine.call(engine.api.remove_container, container, force=True, v=True)
             raise
-        box = ContainerBox(container, engine, stream, limits, self._boxes.discard)
+        group = self._group.name if self._group is not None else "docker"
+        box = ContainerBox(container, engine, stream, limits, self._boxes.discard, group)
         self._boxes.add(box)
         try:
             await box.begin(order)
@@ -226,6 +227,46 @@ class Docker:
                     continue
 
 
+def _has_seccomp(facts: Mapping[str, Any]) -> bool:
+    return any(option.startswith("name=seccomp") for option in facts["SecurityOptions"])
+
+
+def _layers(facts: Mapping[str, Any], wanted: str) -> tuple[Layer, ...]:
+    runtime = wanted or facts["DefaultRuntime"]
+    known = runtime in facts["Runtimes"]
+    missing = [name for name in ("MemoryLimit", "SwapLimit", "PidsLimit", "CpuCfsQuota") if not facts.get(name)]
+    no_group = why_not(facts["Url"], facts)
+    budget = f"{ContainerGroup(facts['MemTotal'] >> 20).memory_mb} MiB for all boxes together"
+    kernel = (
+        "gVisor's kernel; the host's is out of reach" if wanted == "runsc" else "our profile, no AF_VSOCK, no 32-bit"
+    )
+    secure = _has_seccomp(facts) or wanted == "runsc"
+    return (
+        Layer(name="engine", state=LayerState.OK, detail=f"Docker {facts['ServerVersion']}"),
+        Layer(
+            name="runtime",
+            state=LayerState.OK if known else LayerState.MISSING,
+            detail=runtime if known else f"{runtime} is not registered with the engine",
+        ),
+        Layer(
+            name="limits",
+            state=LayerState.DEGRADED if missing else LayerState.OK,
+            detail=f"cgroup v{facts.get('CgroupVersion', '1')}"
+            + (f"; not held: {', '.join(missing)}" if missing else ""),
+        ),
+        Layer(
+            name="budget",
+            state=LayerState.DEGRADED if no_group else LayerState.OK,
+            detail=f"no limit over all boxes together: {no_group}" if no_group else budget,
+        ),
+        Layer(
+            name="seccomp",
+            state=LayerState.OK if secure else LayerState.DEGRADED,
+            detail=kernel if secure else "the engine has no seccomp: the whole kernel is in reach",
+        ),
+    )
+
+
 def _discard_result(making: asyncio.Future[ContainerBox]) -> None:
     if not making.cancelled() and making.exception() is None:
         making.result().discard()
@@ -234,7 +275,7 @@ def _discard_result(making: asyncio.Future[ContainerBox]) -> None:
 def _ask() -> dict[str, Any]:
     engine = Engine.connect()
     try:
-        return engine.info()
+        return engine.info() | {"Url": engine.url}
     finally:
         engine.close()
 

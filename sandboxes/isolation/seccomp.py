@@ -9,8 +9,9 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-__all__ = ["ALLOWED", "REFUSED", "build"]
+__all__ = ["ALLOWED", "ARGUMENTS", "NEW_NAMESPACES", "REFUSED", "Argument", "build"]
 
 _NAMES = """
 0 read|1 write|2 open|3 close|4 stat|5 fstat|6 lstat|7 poll|8 lseek|9 mmap|10 mprotect|11 munmap|12 brk
@@ -63,7 +64,7 @@ _X32_BIT = 0x40000000
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 _LOAD, _JUMP_EQ, _JUMP_GE, _JUMP_SET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _NR, _ARCH, _ARGS = 0, 4, 16
-_NEW_NAMESPACES = 0x7E020080
+NEW_NAMESPACES = 0x7E020080
 """Every CLONE_NEW* flag, CLONE_NEWTIME included."""
 _CLONE_PARENT = 0x8000
 _FAMILIES = (1, 2, 10)
@@ -98,30 +99,45 @@ def _argument(index: int) -> tuple[int, int, int, int]:
     return (_LOAD, 0, 0, _ARGS + 8 * index)
 
 
-def _refuse_values(index: int, values: tuple[int, ...]) -> Code:
-    """Refuse where the low 32 bits of an argument are one of the values: what the kernel itself looks at."""
-    tests = tuple((_JUMP_EQ, len(values) - at, 0, value) for at, value in enumerate(values))
-    return (_argument(index), *tests, _give(_ALLOW), _error(errno.EPERM))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Argument:
+    """A call that one argument decides, by its low 32 bits: what the kernel itself looks at."""
+
+    name: str
+    index: int
+    error: int
+    """What it answers where it is refused."""
+    only: tuple[int, ...] = ()
+    """The values that are allowed."""
+    never: tuple[int, ...] = ()
+    """The values that are refused."""
+    bits: int = 0
+    """None of these may be set."""
+
+    def code(self) -> Code:
+        """The instructions that decide it; the call's number is known."""
+        if self.bits:
+            return (_argument(self.index), (_JUMP_SET, 0, 1, self.bits), _error(self.error), _give(_ALLOW))
+        values = self.only or self.never
+        tests = tuple((_JUMP_EQ, len(values) - at, 0, value) for at, value in enumerate(values))
+        ends = _error(self.error), _give(_ALLOW)
+        return (_argument(self.index), *tests, *(ends if self.only else reversed(ends)))
 
 
-def _only_values(index: int, values: tuple[int, ...], number: int) -> Code:
-    tests = tuple((_JUMP_EQ, len(values) - at, 0, value) for at, value in enumerate(values))
-    return (_argument(index), *tests, _error(number), _give(_ALLOW))
-
-
-def _refuse_bits(index: int, bits: int) -> Code:
-    return (_argument(index), (_JUMP_SET, 0, 1, bits), _error(errno.EPERM), _give(_ALLOW))
+ARGUMENTS: Mapping[int, Argument] = {
+    16: Argument(name="ioctl", index=1, never=(_TIOCSTI, _TIOCLINUX), error=errno.EPERM),
+    41: Argument(name="socket", index=0, only=_FAMILIES, error=errno.EAFNOSUPPORT),
+    56: Argument(name="clone", index=0, bits=NEW_NAMESPACES | _CLONE_PARENT, error=errno.EPERM),
+    157: Argument(name="prctl", index=0, never=_PRCTL_REFUSED, error=errno.EPERM),
+    302: Argument(name="prlimit64", index=0, only=(0,), error=errno.EPERM),
+}
 
 
 def _leaves() -> dict[int, Code]:
     """The code that decides each listed number."""
     leaves: dict[int, Code] = {number: (_give(_ALLOW),) for number in ALLOWED}
     leaves |= {number: (_error(errno.EPERM),) for number in REFUSED}
-    leaves[16] = _refuse_values(1, (_TIOCSTI, _TIOCLINUX))
-    leaves[41] = _only_values(0, _FAMILIES, errno.EAFNOSUPPORT)
-    leaves[56] = _refuse_bits(0, _NEW_NAMESPACES | _CLONE_PARENT)
-    leaves[157] = _refuse_values(0, _PRCTL_REFUSED)
-    leaves[302] = _only_values(0, (0,), errno.EPERM)
+    leaves |= {number: argument.code() for number, argument in ARGUMENTS.items()}
     return leaves
 
 

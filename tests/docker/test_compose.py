@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -46,14 +47,18 @@ def _compose() -> list[str]:
 
 
 def _wheels() -> None:
-    """Wheels of agenthub as it is now, and once of what it needs."""
+    """Wheels of agenthub as it is now, and once of what it needs, until that changes."""
+    needs = repr(tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"])
+    made_for = WHEELS.with_suffix(".needs")
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", str(WHEELS)]
     for old in WHEELS.glob("agenthub-*.whl"):
         old.unlink()
-    alone = ["--no-deps"] if WHEELS.is_dir() and any(WHEELS.iterdir()) else []
+    kept = WHEELS.is_dir() and made_for.is_file() and made_for.read_text(encoding="utf-8") == needs
+    alone = ["--no-deps"] if kept else []
     done = subprocess.run([*pip, *alone, str(ROOT)], capture_output=True, text=True, timeout=300, check=False)
     if done.returncode != 0:
         pytest.skip(f"wheels cannot be made here: {done.stderr.strip()[-300:]}")
+    made_for.write_text(needs, encoding="utf-8")
 
 
 class Project:

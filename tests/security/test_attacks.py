@@ -13,10 +13,11 @@ from agenthub.sandboxes.python.sandbox import PythonSandbox
 from tests.sandboxes.boxes import run, shown, small
 from tests.security.host import Host
 from tests.security.payloads import ATTACKS, Attack
-from tests.security.payloads.attack import CANARIES, CANARIES_OF_THE_JAIL
+from tests.security.payloads.attack import CANARIES, CANARIES_OF_DOCKER, CANARIES_OF_THE_JAIL
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+_CANARIES = {"jail": CANARIES_OF_THE_JAIL, "docker": CANARIES_OF_DOCKER, "gvisor": CANARIES}
 _ANSWER_S = 1.0
 """A bystander is answered within this, whatever a neighbour has done."""
 
@@ -30,8 +31,9 @@ async def test_attack(factory: PythonSandbox, host: Host, listener: int, attack:
         outcome, text = await _play(victim, attack, listener)
         await _is_answered(bystander)
         in_jail = factory._name == "jail"
-        assert outcome in ((in_jail and attack.jail_outcome) or attack.outcome), text
-        assert not any(word in text for word in (CANARIES_OF_THE_JAIL if in_jail else CANARIES)), text
+        own = {"jail": attack.jail_outcome, "gvisor": attack.gvisor_outcome}.get(factory._name)
+        assert outcome in (own or attack.outcome), text
+        assert not any(word in text for word in _CANARIES[factory._name]), text
         if outcome == "observed":
             assert attack.shows in text
             assert not in_jail or attack.jail in text

@@ -12,13 +12,15 @@ from typing import Any
 
 from agenthub.sandbox import Sandbox
 
-__all__ = ["CANARIES", "CANARIES_OF_THE_JAIL", "EITHER", "SYSCALL", "Attack", "attack"]
+__all__ = ["CANARIES", "CANARIES_OF_DOCKER", "CANARIES_OF_THE_JAIL", "EITHER", "SYSCALL", "Attack", "attack"]
 
 EITHER = ("observed", "lost")
 CANARIES = ("REACHED", "OPENED", "WROTE", "GOT IT", "SENT")
 """Words that a payload prints where it got further than it may."""
-CANARIES_OF_THE_JAIL = (*CANARIES, "SEEN", "MADE")
-"""A container has an image of its own to look at, and its engine's list of system calls."""
+CANARIES_OF_DOCKER = (*CANARIES, "MADE")
+"""In gVisor a box may make what its own kernel has."""
+CANARIES_OF_THE_JAIL = (*CANARIES_OF_DOCKER, "SEEN")
+"""A container has an image of its own to look at."""
 SYSCALL = """
 import ctypes, os
 libc = ctypes.CDLL(None, use_errno=True)
@@ -41,6 +43,8 @@ class Attack:
     """Must stand in the observation in the jail, whose answers are known to the letter."""
     jail_outcome: tuple[str, ...] = ()
     """The outcome in the jail, where it is narrower than elsewhere."""
+    gvisor_outcome: tuple[str, ...] = ()
+    """The outcome in gVisor, where a box that reaches its limit of memory ends as a whole."""
     timeout_s: float = 3.0
     before: Callable[[Sandbox], Awaitable[None]] | None = None
     """What the hub does before the turn."""

@@ -43,6 +43,8 @@ RESOURCES = (
     attack(
         "08_deep_directory",
         "import os\ntry:\n while True:\n  os.mkdir('d')\n  os.chdir('d')\nexcept OSError as error: print(error.errno)",
+        # Its tmpfs counts no folders: how far this gets before its time is up depends on the machine.
+        gvisor_outcome=EITHER,
         jail="28",
     ),
     attack(
