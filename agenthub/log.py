@@ -97,9 +97,9 @@ class EpisodeLog:
         found: list[StepRow] = await self._ask(lambda connection: log_rows.steps_of(connection, episode, before))
         return found
 
-    async def writes(self, episode: str, until: int) -> list[WriteRow]:
-        """What was written into the episode before the step of turn `until`, in order. Raises HostFault."""
-        found: list[WriteRow] = await self._ask(lambda connection: log_rows.writes_of(connection, episode, until))
+    async def writes(self, episode: str) -> list[WriteRow]:
+        """What was written into the episode itself from outside, in order. Raises HostFault."""
+        found: list[WriteRow] = await self._ask(lambda connection: log_rows.writes_of(connection, episode))
         return found
 
     async def request(self, id: str) -> RequestRow | None:

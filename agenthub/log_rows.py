@@ -30,7 +30,8 @@ __all__ = [
 SCHEMA = """
 CREATE TABLE episodes (
     id TEXT PRIMARY KEY, task TEXT NOT NULL, grp TEXT NOT NULL, member INTEGER NOT NULL, opened REAL NOT NULL,
-    owner TEXT NOT NULL, lease_s REAL NOT NULL, limits BLOB, parent TEXT, fork_turn INTEGER, spent_s REAL NOT NULL,
+    owner TEXT NOT NULL, lease_s REAL NOT NULL, limits BLOB, parent TEXT, fork_turn INTEGER,
+    fork_writes INTEGER NOT NULL, spent_s REAL NOT NULL,
     state BLOB, hash TEXT
 ) WITHOUT ROWID;
 CREATE INDEX running ON episodes (id) WHERE state IS NULL;
@@ -69,6 +70,8 @@ class EpisodeRow:
     """Id of the episode that it is a copy of."""
     fork_turn: int | None = None
     """The turn of the parent before whose step it was copied."""
+    fork_writes: int = 0
+    """How many of the files that the parent was given from outside are the copy's as well: the first so many."""
     spent_s: float = 0.0
     """Seconds of the episode that were spent when it was opened: 0 but for a copy."""
     state: bytes | None = None
@@ -100,7 +103,7 @@ class WriteRow:
 
     episode: str
     position: int
-    """0 for the episode's first."""
+    """In the order in which they were written."""
     turn: int
     """It was written before the step of this turn."""
     path: str
@@ -130,7 +133,7 @@ class EpisodeEnd:
 
 Entry = EpisodeRow | StepRow | WriteRow | RequestRow | EpisodeEnd
 
-_EPISODE = "id, task, grp, member, opened, owner, lease_s, limits, parent, fork_turn, spent_s"
+_EPISODE = "id, task, grp, member, opened, owner, lease_s, limits, parent, fork_turn, fork_writes, spent_s"
 _STEP = "episode, turn, hash, body, answer, at_s, seconds, restored"
 _CHUNKS = (256, 32, 4, 1)
 """Steps a statement: each one is a wait for the interpreter's lock, which the event loop holds most of the time."""
@@ -158,8 +161,8 @@ def _insert(connection: sqlite3.Connection, entry: EpisodeRow | WriteRow | Reque
     match entry:
         case EpisodeRow():
             values = (entry.id, entry.task, entry.group, entry.member, entry.opened, entry.owner, entry.lease_s)
-            more = (entry.limits, entry.parent, entry.fork_turn, entry.spent_s)
-            connection.execute(f"INSERT INTO episodes ({_EPISODE}) VALUES (?,?,?,?,?,?,?,?,?,?,?)", (*values, *more))
+            more = (entry.limits, entry.parent, entry.fork_turn, entry.fork_writes, entry.spent_s)
+            connection.execute(f"INSERT INTO episodes ({_EPISODE}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", (*values, *more))
         case WriteRow():
             values = (entry.episode, entry.position, entry.turn, entry.path, entry.data)
             connection.execute("INSERT INTO writes VALUES (?, ?, ?, ?, ?)", values)
@@ -210,16 +213,17 @@ def step_of(connection: sqlite3.Connection, episode: str, turn: int) -> StepRow 
     return None if row is None else _step(row)
 
 
-def writes_of(connection: sqlite3.Connection, episode: str, until: int) -> list[WriteRow]:
-    """An episode's own writes before the step of turn `until` and earlier, in order. Raises sqlite3.Error."""
-    asked = "SELECT episode, position, turn, path, data FROM writes WHERE episode = ? AND turn <= ? ORDER BY position"
-    rows = connection.execute(asked, (episode, until))
+def writes_of(connection: sqlite3.Connection, episode: str) -> list[WriteRow]:
+    """An episode's own writes, in order. Raises sqlite3.Error."""
+    asked = "SELECT episode, position, turn, path, data FROM writes WHERE episode = ? ORDER BY position"
+    rows = connection.execute(asked, (episode,))
     return [WriteRow(episode=row[0], position=row[1], turn=row[2], path=row[3], data=row[4]) for row in rows]
 
 
 def _episode(row: tuple[Any, ...]) -> EpisodeRow:
-    names = ("id", "task", "group", "member", "opened", "owner", "lease_s", "limits", "parent", "fork_turn", "spent_s")
-    return EpisodeRow(**dict(zip((*names, "state"), row, strict=True)))
+    names = ("id", "task", "group", "member", "opened", "owner", "lease_s", "limits")
+    more = ("parent", "fork_turn", "fork_writes", "spent_s", "state")
+    return EpisodeRow(**dict(zip((*names, *more), row, strict=True)))
 
 
 def _step(row: tuple[Any, ...]) -> StepRow:

@@ -21,7 +21,7 @@ def served(tasks: Path, folder: Path, *options: str) -> Iterator[str]:
     ready = folder / "ready"
     ready.unlink(missing_ok=True)
     command = [sys.executable, "-m", "agenthub", "serve", "--port", "0", "--tasks", str(tasks)]
-    command += ["--log", str(folder / "log.sqlite"), "--ready-file", str(ready), *options]
+    command += ["--log", str(folder / "log.sqlite"), "--ready-file", str(ready), "--grace-s", "0", *options]
     with (folder / "stderr").open("wb") as errors:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=errors)
     try:

@@ -52,7 +52,7 @@ async def _child(folder: Path, tasks: Sequence[Path]) -> AsyncIterator[str]:
     try:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "agenthub", "serve", "--port", "0", "--ready-fd", str(writer)),
-            *("--exit-with-parent", "--log", str(folder / "hub.sqlite")),
+            *("--exit-with-parent", "--grace-s", "0", "--log", str(folder / "hub.sqlite")),
             *(part for path in tasks for part in ("--tasks", str(path))),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,

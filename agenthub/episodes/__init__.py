@@ -4,6 +4,7 @@
     boxes       the sandboxes of one episode, and which of them a call goes to
     past        what an episode has been through, as far as a copy of it must know
     episode     what a turn does, when an episode ends and what it is worth
+    regaining   the sandboxes of an episode whose hub was killed
     forking     copies of an episode: from its live sandboxes, or by making its calls again in fresh ones
 
 What an episode does is in `episode`; the other modules are its parts.
@@ -13,6 +14,6 @@ from __future__ import annotations
 
 from agenthub.episodes.episode import Episode, new_id
 from agenthub.episodes.past import Past
-from agenthub.episodes.workbench import Workbench
+from agenthub.episodes.workbench import Outliving, Workbench
 
-__all__ = ["Episode", "Past", "Workbench", "new_id"]
+__all__ = ["Episode", "Outliving", "Past", "Workbench", "new_id"]

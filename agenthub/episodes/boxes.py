@@ -11,13 +11,17 @@ from dataclasses import dataclass, replace
 from agenthub.episodes.workbench import Workbench
 from agenthub.errors import BoxLost, ForkRefused, HostFault, UserError, nearest
 from agenthub.records import Call, Observation, Text
-from agenthub.sandbox import FileChange, Sandbox, SandboxFactory, SandboxSpec, ToolSpec, Tracked
+from agenthub.sandbox import FileChange, Keepable, Keeping, Sandbox, SandboxFactory, SandboxSpec, ToolSpec, Tracked
 from agenthub.suites.task import Task, ToolUse
 
-__all__ = ["Boxes", "Shown", "copyable", "distinct"]
+__all__ = ["Boxes", "NotKept", "Shown", "copyable", "distinct", "episode_of", "stateless"]
 
 _LIVE = ("native", "stateless")
 _WAYS = (*_LIVE, "replay")
+
+
+class NotKept(Exception):
+    """A sandbox that a killed hub had is gone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,29 +61,48 @@ class Boxes:
         self._slots = list(slots)
         self._tools = {tool.spec.name: tool for tool in tools}
 
-    async def start(self, task: Task) -> None:
-        """Start the task's sandboxes. Raises as `Workbench.start` does; what was started is then closed."""
+    async def start(self, task: Task, kept: str = "") -> None:
+        """Start the task's sandboxes. Raises as `Workbench.start` does; what was started is then closed.
+
+        Args:
+            kept: take those that a killed hub kept for this episode, in place of fresh ones; such as have no state are
+                fresh in any case.
+
+        Raises:
+            NotKept: one of them is gone.
+        """
         try:
             for use in task.tools:
                 factory = await self._workbench.factory(use.uses)
                 spec = _tool_spec(factory, use.tool or factory.tools[0].name)
-                slot = await self._slot(use, factory)
+                slot = await self._slot(use, factory, kept)
                 self._tools[use.name] = _Tool(slot=slot, tool=spec.name, spec=replace(spec, name=use.name))
         except BaseException:
             await asyncio.shield(self.close())
             raise
 
-    async def _slot(self, use: ToolUse, factory: SandboxFactory) -> int:
+    async def _slot(self, use: ToolUse, factory: SandboxFactory, kept: str) -> int:
         # Two tools of one kind and one spec share one box: what the first wrote, the second reads.
         for index, slot in enumerate(self._slots):
             if (slot.uses, slot.spec) == (use.uses, use.spec):
                 return index
-        sandbox = await self._workbench.start(use.uses, use.spec)
         can = factory.capabilities()
+        found: Sandbox | None = None
+        if kept and can.fork != "stateless":
+            found = factory.kept(_label(kept, len(self._slots)), use.spec) if isinstance(factory, Keeping) else None
+            if found is None:
+                raise NotKept(f"sandbox {use.uses!r} of episode {kept} is gone")
+        sandbox = found or await self._workbench.start(use.uses, use.spec)
         self._slots.append(
             _Slot(uses=use.uses, spec=use.spec, fork=can.fork, deterministic=can.deterministic, sandbox=sandbox)
         )
         return len(self._slots) - 1
+
+    def keep(self, episode: str) -> None:
+        """Let the next hub find them, should this one be killed, as those of that episode."""
+        for index, slot in enumerate(self._slots):
+            if isinstance(slot.sandbox, Keepable):
+                slot.sandbox.keep(_label(episode, index))
 
     @property
     def tools(self) -> list[ToolSpec]:
@@ -175,6 +198,21 @@ class Boxes:
         slots, self._slots = self._slots, []
         for slot in slots:
             await slot.sandbox.close()
+
+
+async def stateless(task: Task, workbench: Workbench) -> bool:
+    """True where fresh sandboxes are as good as any. Raises as `Workbench.factory` does."""
+    factories = [await workbench.factory(use.uses) for use in task.tools]
+    return all(factory.capabilities().fork == "stateless" for factory in factories)
+
+
+def episode_of(label: str) -> str:
+    """The episode whose sandbox is kept under a label."""
+    return label.rpartition("/")[0]
+
+
+def _label(episode: str, slot: int) -> str:
+    return f"{episode}/{slot}"
 
 
 async def copyable(task: Task, workbench: Workbench) -> bool:

@@ -18,6 +18,7 @@ from agenthub.episodes.ending import Ending, lost_by, outcome_reward, record_of
 from agenthub.episodes.forking import check_turn, copies, copy_of, replayed
 from agenthub.episodes.past import FileWrite, Past, Step
 from agenthub.episodes.reading import generation_of, lowered, parse
+from agenthub.episodes.regaining import NotRegained, Way, regained
 from agenthub.episodes.workbench import Workbench
 from agenthub.errors import BoxLost, HostFault, UserError, WireError
 from agenthub.records import Call, Observation, Stop, Text, Trajectory, Turn, frozen
@@ -76,6 +77,9 @@ class Episode:
         self._writes: list[FileWrite] = []
         self._paid: set[str] = set()
         self._opened_at = time.monotonic()
+        self.asleep = False
+        """Its hub was killed and its sandboxes are not there yet: `resume` comes before anything that uses them."""
+        self._fault: NotRegained | None = None
 
     @property
     def next_turn(self) -> int:
@@ -110,7 +114,43 @@ class Episode:
         except TimeoutError:
             raise HostFault(f"the sandboxes did not start within {self.limits.setup_seconds} s") from None
         self._opened_at = time.monotonic()
+        self._boxes.keep(self.id)
         return self.observation()
+
+    @classmethod
+    def left(
+        cls, task: Task, workbench: Workbench, past: Past, *, id: str, group: str, member: int, parent: str | None
+    ) -> Episode:
+        """An episode whose hub was killed, asleep: its turns are there, its sandboxes are not."""
+        episode = cls(task, workbench, id=id, group=group, member=member)
+        episode.parent = parent
+        episode._take(past)
+        episode.asleep = True
+        return episode
+
+    async def resume(self, *, kept: bool) -> Way | None:
+        """Have the sandboxes again; `kept`: those that were kept are in the state after the last turn.
+
+        Where they cannot be had, the next step ends the episode with outcome `infra_fault`, and None is returned.
+        """
+        spent = time.monotonic() - self._opened_at
+        self.asleep = False
+        try:
+            self._boxes, way = await regained(self.task, self._workbench, self.past, self.id, kept=kept)
+        except NotRegained as fault:
+            self._fault = fault
+            return None
+        self._boxes.keep(self.id)
+        # What it took to come back is not the policy's time.
+        self._opened_at = time.monotonic() - spent
+        return way
+
+    def _take(self, past: Past) -> None:
+        """Go on from there."""
+        self.limits = past.limits
+        self._steps, self._writes = list(past.steps), list(past.writes)
+        self._paid = {name for turn in past.turns for name in turn.rewards}
+        self._opened_at = time.monotonic() - past.seconds
 
     def observation(self) -> dict[str, Any]:
         """What the policy is shown before its next turn: the task, and what the last turn showed where there is one."""
@@ -141,7 +181,9 @@ class Episode:
             answer=parsed.answer,
             parse_error=parsed.parse_error,
         )
-        if self._seconds_left() <= 0:
+        if self._fault is not None:
+            ran = _Ran(ending=lost_by(self._fault))
+        elif self._seconds_left() <= 0:
             ran = _Ran(ending=Ending(Stop.OUT_OF_TIME))
         else:
             ran = await self._run(calls, timeout_s)
@@ -169,11 +211,17 @@ class Episode:
         """A file of the first sandbox's workspace. Raises as `Sandbox.read_file` does."""
         return await self._workspace().read_file(path)
 
-    async def write_file(self, path: str, data: bytes) -> None:
-        """Write a file into the first sandbox's workspace. Raises as `Sandbox.write_file` does."""
+    async def write_file(self, path: str, data: bytes) -> FileWrite:
+        """Write a file into the first sandbox's workspace; what is kept of it. Raises as `Sandbox.write_file` does."""
         await self._workspace().write_file(path, data)
         kept = sum(len(write.data or b"") for write in self._writes) + len(data) <= _KEPT_BYTES
         self._writes.append(FileWrite(turn=self.next_turn, path=path, data=data if kept else None))
+        return self._writes[-1]
+
+    @property
+    def last(self) -> Step:
+        """The last step played. There is one."""
+        return self._steps[-1]
 
     @property
     def past(self) -> Past:
@@ -194,6 +242,8 @@ class Episode:
             HostFault: our side failed, or what promises to be deterministic was not. No copy is left behind.
         """
         live = None if self.done or turn not in (None, self.next_turn) else self._boxes
+        if live is not None and self._fault is not None:
+            raise self._fault
         return await self.of_past(
             self.task, self._workbench, self.past, count, turn, parent=self.id, group=self.group, live=live
         )
@@ -220,14 +270,15 @@ class Episode:
         for member, own in enumerate(await copies(task, workbench, past, count, live)):
             episode = cls(task, workbench, id=new_id(), group=own_group, member=member)
             episode.parent, episode.fork_turn = parent, at
-            episode.limits, episode._boxes = past.limits, own
-            episode._steps, episode._writes = list(past.steps), list(past.writes)
-            episode._paid = {name for turn in past.turns for name in turn.rewards}
-            episode._opened_at = time.monotonic() - past.seconds
+            episode._take(past)
+            episode._boxes = own
+            own.keep(episode.id)
             made.append(episode)
         return made
 
     def _workspace(self) -> Sandbox:
+        if self._fault is not None:
+            raise self._fault
         sandbox = self._boxes.workspace
         if sandbox is None:
             raise UserError(
@@ -273,6 +324,7 @@ class Episode:
         except UserError as refused:
             why = f"{lost}; the state before the turn could not be restored: {refused}"
             return _Ran(observations=shown, ending=lost_by(BoxLost(why)))
+        self._boxes.keep(self.id)
         told = Text(text=RESTORED, channel="notice")
         last = replace(shown[-1], parts=(*shown[-1].parts, told))
         return _Ran(observations=(*shown[:-1], last), restored=True)
@@ -318,6 +370,8 @@ class Episode:
                 "reason": end.reason,
                 "hash": trajectory_hash(end),
             }
+        if self._fault is not None:
+            info["detail"] = self._fault.detail
         return StepDone(
             episode=self.id,
             turn=turn.index,

@@ -12,10 +12,19 @@ from agenthub.episodes.workbench import Workbench
 from agenthub.errors import BoxLost, ForkRefused, HostFault, WireError
 from agenthub.suites.task import Task, TaskLimits
 
-__all__ = ["check_turn", "copies", "copy_of", "replayed"]
+__all__ = ["Differs", "check_turn", "copies", "copy_of", "replayed"]
 
 _AT_ONCE = 8
 """Replays of one request that run at once."""
+
+
+class Differs(HostFault):
+    """A replay showed something else, though task and sandboxes promise that it would not."""
+
+    def __init__(self, text: str, turn: int) -> None:
+        super().__init__(text)
+        self.turn = turn
+        """The first that differs."""
 
 
 def check_turn(id: str, turn: int, next_turn: int, *, live: bool) -> None:
@@ -95,7 +104,8 @@ async def replayed(task: Task, workbench: Workbench, past: Past) -> Boxes:
         ForkRefused: a file was written from outside and is not kept, or a sandbox cannot be replayed.
         WireError: 409 `not_deterministic`: a turn showed something else, and neither task nor sandboxes promise that it
             would not.
-        HostFault: a turn showed something else though they do, or our side failed.
+        Differs: a turn showed something else though they do.
+        HostFault: our side failed.
     """
     if any(write.data is None for write in past.writes):
         raise ForkRefused("files were written into the episode from outside and are not kept")
@@ -139,7 +149,7 @@ async def _again(task: Task, boxes: Boxes, step: Step, past: Past) -> None:
         return
     said = f"turn {turn.index} showed {_text(step)!r} and, made again, {_text(shown)!r}"
     if task.deterministic and boxes.deterministic:
-        raise HostFault(f"the replay differs: {said}")
+        raise Differs(f"the replay differs: {said}", turn.index)
     raise WireError("not_deterministic", 409, f"the episode cannot be replayed: {said}", {"turn": turn.index})
 
 

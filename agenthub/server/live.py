@@ -13,6 +13,7 @@ from agenthub.log import EpisodeEnd, StepRow
 from agenthub.records import Trajectory
 from agenthub.server.admission import Ticket
 from agenthub.server.answers import dumps
+from agenthub.server.ledger import Mark
 from agenthub.server.owner import Job
 from agenthub.wire import EpisodeOpened, EpisodeState
 
@@ -40,12 +41,16 @@ class Live:
     lease_s: float
     expires: float
     """Time of the loop's clock."""
+    mark: Mark
+    """What tells after a kill whether its sandboxes are in the logged state."""
     owner: str = ""
     """Name of the token that opened it; empty where the hub has none."""
     pending: Pending | None = None
     ending: Job[bytes] | None = None
     last: StepRow | None = None
     """The last answered step; the earlier ones are in the log."""
+    kept: bool = False
+    """For an episode that is asleep: what a killed hub kept of its sandboxes is in the logged state."""
     ticket: Ticket | None = None
     """What it holds of the hub's memory; None where nothing was admitted."""
     files: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -83,7 +88,8 @@ class Live:
         )
 
     def release(self) -> None:
-        """Give back what its boxes were promised: they are closed. Safe to call again."""
+        """Give back what its boxes were promised: they are closed, and not to be found again. Safe to call again."""
+        self.mark.release()
         if self.ticket is not None:
             self.ticket.release()
 

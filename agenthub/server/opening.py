@@ -26,6 +26,7 @@ from agenthub.server.access import Principal
 from agenthub.server.admission import Admission, Ticket, request_mb
 from agenthub.server.answers import digest, dumps
 from agenthub.server.catalog import Catalog
+from agenthub.server.ledger import Ledger
 from agenthub.server.live import Live
 from agenthub.server.owner import Job, Owner
 from agenthub.server.params import ForkOf, canonical_json
@@ -69,12 +70,14 @@ class Opener:
         owner: Owner,
         table: EpisodeTable,
         admission: Admission,
+        ledger: Ledger,
         *,
         max_episodes: int,
     ) -> None:
         self._catalog, self._workbench, self._log = catalog, workbench, log
         self._owner, self._table = owner, table
         self._admission, self._max_episodes = admission, max_episodes
+        self._ledger = ledger
         self._openings: dict[str, _Opening] = {}
         self._opening = 0
         self._gate = asyncio.Semaphore(_AT_ONCE)
@@ -130,13 +133,13 @@ class Opener:
             return await self._adopted(made, tickets, request.lease_s, logged)
 
     async def _fork(self, request: ForkOf, logged: _Request) -> bytes:
-        live = self._table.get(request.episode)
+        live = await self._table.get(request.episode)
         if live is not None:
             live.renew()
             # A replay of earlier turns needs none of the live sandboxes; a step may run meanwhile.
             early = request.turn is not None and request.turn < live.episode.next_turn
             with self._room(live.episode.task, request.count, logged.who) as tickets:
-                async with nullcontext() if early else live.files:
+                async with nullcontext() if early else self._table.copying(live):
                     if early or not live.episode.done:
                         made = await live.episode.fork(request.count, request.turn)
                         live.renew()
@@ -172,7 +175,14 @@ class Opener:
     ) -> bytes:
         """Log open episodes and the answer about them, and hand them to the table; else end them."""
         lives = [
-            Live(episode=episode, lease_s=lease_s, expires=0.0, ticket=ticket, owner=request.who.name)
+            Live(
+                episode=episode,
+                lease_s=lease_s,
+                expires=0.0,
+                mark=self._ledger.claim(episode.id),
+                ticket=ticket,
+                owner=request.who.name,
+            )
             for episode, ticket in zip(made, tickets, strict=True)
         ]
         try:
@@ -182,6 +192,8 @@ class Opener:
             await self._log.append(*(_row(live) for live in lives), answered)
         except BaseException:
             await asyncio.shield(_cancel(made))
+            for live in lives:
+                live.mark.release()
             raise
         self._table.adopt(lives)
         tickets.clear()
@@ -250,6 +262,7 @@ def _row(live: Live) -> EpisodeRow:
         limits=None if episode.limits == episode.task.limits else dumps(encode(episode.limits)),
         parent=episode.parent,
         fork_turn=episode.fork_turn,
+        fork_writes=len(episode.past.writes),
         spent_s=episode.past.seconds if episode.parent else 0.0,
     )
 

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 
 from agenthub.episodes import Episode
-from agenthub.errors import AgenthubError, WireError
-from agenthub.log import EpisodeLog, EpisodeRow, StepRow
+from agenthub.errors import AgenthubError, UserError, WireError
+from agenthub.log import EpisodeLog, EpisodeRow, StepRow, WriteRow
 from agenthub.records import Outcome, Trajectory
 from agenthub.server.answers import digest, dumps
 from agenthub.server.live import Live, Pending, end_row, turn_conflict, turn_order
 from agenthub.server.metrics import Metrics
-from agenthub.server.owner import Owner
+from agenthub.server.owner import Job, Owner
 from agenthub.server.params import canonical_json
 from agenthub.server.quarantine import Quarantine
+from agenthub.server.recovery import Left, Recovery
 from agenthub.wire import StepDone, StepOf
 
 __all__ = ["EpisodeTable", "unknown_episode"]
@@ -32,12 +34,49 @@ _REAP_EVERY_S = 0.5
 class EpisodeTable:
     """Live episodes by id."""
 
-    def __init__(self, log: EpisodeLog, owner: Owner, metrics: Metrics, quarantine: Quarantine) -> None:
+    def __init__(
+        self, log: EpisodeLog, owner: Owner, metrics: Metrics, quarantine: Quarantine, recovery: Recovery
+    ) -> None:
         self._log, self._owner, self._metrics, self._quarantine = log, owner, metrics, quarantine
+        self._recovery = recovery
         self._live: dict[str, Live] = {}
+        self._left: dict[str, Left] = {}
+        """Of a killed hub, and not asked for yet."""
+        self._reading: dict[str, Job[None]] = {}
 
     def __len__(self) -> int:
-        return len(self._live)
+        return len(self._live) + len(self._left)
+
+    async def recover(self) -> None:
+        """Go on with the episodes of a killed hub. Raises HostFault."""
+        self._left = await self._recovery.begin()
+
+    async def _found(self, id: str) -> Live | None:
+        """A live episode; one that a killed hub left is read from the log first. Raises HostFault."""
+        if id in self._left:
+            if id not in self._reading or self._reading[id].failed:
+                self._reading[id] = self._owner.start(self._read(id))
+            await self._reading[id].join()
+        return self._live.get(id)
+
+    async def _read(self, id: str) -> None:
+        left = self._left[id]
+        try:
+            self._live[id] = await self._recovery.read(left)
+        except (KeyError, ValueError, WireError):
+            # Not written by this version, or not by us: nobody can go on with it.
+            _logger.exception("episode %s cannot be read back", id)
+            left.mark.release()
+            left.ticket.release()
+        del self._left[id], self._reading[id]
+
+    @asynccontextmanager
+    async def _alone(self, live: Live) -> AsyncIterator[None]:
+        """The sandboxes of an episode to oneself, and there again where its hub was killed."""
+        async with live.files:
+            if live.episode.asleep:
+                await self._recovery.wake(live)
+            yield
 
     def adopt(self, opened: Sequence[Live]) -> None:
         """Take over episodes that were opened and logged; their leases begin."""
@@ -55,7 +94,7 @@ class EpisodeTable:
         """
         body = canonical_json(request)
         hashed = digest(body)
-        live = self._live.get(request.episode)
+        live = self._live.get(request.episode) or await self._found(request.episode)
         if live is None:
             return await self._step_of_ended(request, hashed)
         live.renew()
@@ -81,13 +120,15 @@ class EpisodeTable:
         """Play the pending step, unless only its logging failed, and log it."""
         if not pending.entries:
             try:
-                async with live.files:
+                async with self._alone(live):
+                    live.mark.begin()
                     done = await live.episode.step(
                         request.action, timeout_s=request.timeout_s, generation=request.generation
                     )
                 self._played(live, pending, done)
             except WireError:
                 live.pending = None
+                live.mark.undone()
                 raise
             except Exception:
                 # A bug in the middle of a turn: what the episode holds now is not known, so it ends here.
@@ -96,6 +137,7 @@ class EpisodeTable:
                 raise
         await self._log.append(*pending.entries)
         live.pending = None
+        live.mark.logged()
         live.last = next(row for row in pending.entries if isinstance(row, StepRow))
         live.renew()
         self._metrics.count("steps")
@@ -112,8 +154,16 @@ class EpisodeTable:
         if ended:
             row["info"] = {**done.info, "hash": ended[0].hash}
         pending.answer = dumps(row)
+        played = live.episode.last
         step = StepRow(
-            episode=live.episode.id, turn=pending.turn, hash=pending.hash, body=pending.body, answer=pending.answer
+            episode=live.episode.id,
+            turn=pending.turn,
+            hash=pending.hash,
+            body=pending.body,
+            answer=pending.answer,
+            at_s=played.at_s,
+            seconds=played.turn.seconds,
+            restored=played.restored,
         )
         pending.entries = [step, *ended]
 
@@ -136,7 +186,7 @@ class EpisodeTable:
 
     async def lease(self, id: str, lease_s: float) -> bytes:
         """Begin an episode's lease anew. Raises WireError 404, 410."""
-        live = self._live.get(id)
+        live = self._live.get(id) or await self._found(id)
         if live is None or live.ending is not None:
             row = await self._row(id)
             raise _done(id) if row.state is not None or live is not None else _lost(id)
@@ -144,7 +194,7 @@ class EpisodeTable:
 
     async def state(self, id: str) -> bytes:
         """`wire.EpisodeState`, from the log where the episode has ended. Raises WireError 404, 410 `episode_lost`."""
-        live = self._live.get(id)
+        live = await self._found(id)
         if live is not None:
             return dumps(dict(live.state()))
         row = await self._row(id)
@@ -158,7 +208,7 @@ class EpisodeTable:
         Raises:
             WireError: 404, 409 `episode_running`, 410 `episode_lost`.
         """
-        live = self._live.get(id)
+        live = await self._found(id)
         if live is not None and live.pending is None and live.ending is None:
             raise WireError(
                 "episode_running", 409, f"episode {id} has not ended: its next turn is {live.episode.next_turn}"
@@ -171,7 +221,7 @@ class EpisodeTable:
 
     async def delete(self, id: str) -> bytes:
         """End an episode and give its last state; one that has ended gives the same. Raises WireError 404, 410."""
-        live = self._live.get(id)
+        live = await self._found(id)
         if live is None:
             return await self.state(id)
         if live.ending is None or live.ending.failed:
@@ -189,6 +239,8 @@ class EpisodeTable:
         if live.episode.id not in self._live:
             return await self.state(live.episode.id)
         async with live.files:
+            if live.episode.asleep:
+                self._recovery.let_go(live)
             end = await live.episode.cancel()
         live.release()
         rows = live.pending.entries if live.pending else ()
@@ -201,11 +253,13 @@ class EpisodeTable:
     def owner_of(self, id: str) -> str | None:
         """Who opened a live episode; None where none of that id is live."""
         live = self._live.get(id)
+        if live is None and id in self._left:
+            return self._left[id].row.owner
         return None if live is None else live.owner
 
-    def get(self, id: str) -> Live | None:
-        """A live episode that is not being ended; None where there is none."""
-        live = self._live.get(id)
+    async def get(self, id: str) -> Live | None:
+        """A live episode that is not being ended; None where there is none. Raises HostFault."""
+        live = await self._found(id)
         return None if live is None or live.ending is not None else live
 
     async def ended(self, id: str) -> tuple[EpisodeRow, bytes]:
@@ -214,7 +268,7 @@ class EpisodeTable:
         Raises:
             WireError: 404, 410 `episode_lost`.
         """
-        live = self._live.get(id)
+        live = await self._found(id)
         last = live and (live.ending or (live.pending and live.pending.job))
         if last:
             await last.join()
@@ -229,25 +283,75 @@ class EpisodeTable:
         Raises:
             WireError: 404, 410, or what `use` raised.
         """
-        live = self._live.get(id)
+        live = await self._usable(id)
+
+        async def work() -> bytes:
+            async with self._between_steps(live):
+                return await use(live.episode)
+
+        return await self._owner.start(work()).join()
+
+    async def write(self, id: str, path: str, data: bytes) -> None:
+        """Write a file into an episode's workspace, and log it. Raises as `using` and `Episode.write_file` do."""
+        live = await self._usable(id)
+
+        async def work() -> None:
+            async with self._between_steps(live):
+                live.mark.begin()
+                try:
+                    written = await live.episode.write_file(path, data)
+                    position = len(live.episode.past.writes)
+                    row = WriteRow(episode=id, position=position, turn=written.turn, path=path, data=written.data)
+                    await self._log.append(row)
+                except UserError:
+                    live.mark.undone()
+                    raise
+                except BaseException:
+                    live.mark.spoil()
+                    raise
+                live.mark.logged()
+
+        await self._owner.start(work()).join()
+
+    @asynccontextmanager
+    async def copying(self, live: Live) -> AsyncIterator[None]:
+        """The sandboxes of an episode to oneself while copies of them are made."""
+        async with self._alone(live):
+            live.mark.begin()
+            try:
+                yield
+            except (UserError, WireError):
+                live.mark.undone()
+                raise
+            except BaseException:
+                live.mark.spoil()
+                raise
+            live.mark.undone()
+
+    async def _usable(self, id: str) -> Live:
+        live = await self._found(id)
         if live is None or live.ending is not None:
             row = await self._row(id)
             raise _done(id) if row.state is not None or live is not None else _lost(id)
         live.renew()
+        return live
 
-        async def alone() -> bytes:
-            async with live.files:
-                if live.episode.done:
-                    raise _done(id)
-                return await use(live.episode)
-
-        return await self._owner.start(alone()).join()
+    @asynccontextmanager
+    async def _between_steps(self, live: Live) -> AsyncIterator[None]:
+        async with self._alone(live):
+            if live.episode.done:
+                raise _done(live.episode.id)
+            yield
 
     async def reap(self) -> None:
         """End episodes whose lease has run out, until cancelled; one whose sandboxes are in use is left to finish."""
         while True:
             await asyncio.sleep(_REAP_EVERY_S)
             now = asyncio.get_running_loop().time()
+            for id in [id for id, left in self._left.items() if left.expires < now]:
+                # The next round ends it.
+                with suppress(AgenthubError):
+                    await self._found(id)
             late = [live for live in self._live.values() if live.expires < now and not _busy(live)]
             for live in late:
                 if live.ending is None:
@@ -256,7 +360,7 @@ class EpisodeTable:
 
     async def close(self) -> None:
         """End every episode. The caller bounds the time."""
-        results = await asyncio.gather(*(self.delete(id) for id in list(self._live)), return_exceptions=True)
+        results = await asyncio.gather(*(self.delete(id) for id in [*self._live, *self._left]), return_exceptions=True)
         failed = [result for result in results if isinstance(result, AgenthubError)]
         if failed:
             _logger.warning("%d episodes could not be ended in order: %s", len(failed), failed[0])

@@ -26,7 +26,7 @@ def answer(text: str) -> Action:
 
 async def test_what_was_acknowledged_survives_a_killed_process(tmp_path: Path) -> None:
     log = tmp_path / "log.sqlite"
-    with child(log) as first:
+    with child(log, "--grace-s", "0") as first:
         async with Hub(first.url) as client:
             finished, running = await client.create("fakes", "t0", count=2)
             await running.step("```python\n1\n```")
@@ -34,7 +34,7 @@ async def test_what_was_acknowledged_survives_a_killed_process(tmp_path: Path) -
             first.process.kill()
             first.process.wait()
             port = first.port
-    with child(log, port=port) as second:
+    with child(log, "--grace-s", "0", port=port) as second:
         async with Hub(second.url, retry_s=10) as client:
             record = await client.call("trajectory", {"episode": finished.id})
             assert record["hash"] == done.info["hash"]

@@ -23,7 +23,7 @@ from tests.server.processes import ROOT
 def served(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     reader, writer = os.pipe()
     command = [sys.executable, "-m", "agenthub", "serve", "--tasks", str(ROOT / "tasks" / "arithmetic.yaml")]
-    command += ["--port", "0", "--log", str(folder / "log.sqlite"), "--ready-fd", str(writer)]
+    command += ["--port", "0", "--log", str(folder / "log.sqlite"), "--ready-fd", str(writer), "--grace-s", "0"]
     process = subprocess.Popen(command, cwd=ROOT, pass_fds=(writer,), stderr=subprocess.DEVNULL)
     os.close(writer)
     try:
