@@ -31,9 +31,10 @@ def new(
     from agenthub.server.tokens import add_token
 
     asked = scope or ["play"]
+    known = [scope.value for scope in Scope]
     for given in asked:
-        if given not in list(Scope):
-            raise UnknownName("scope", given, list(Scope), "--scope")
+        if given not in known:
+            raise UnknownName("scope", given, known, "--scope")
     try:
         quotas = Quotas(
             live_episodes=live_episodes, steps_per_s=steps_per_s, sandbox_seconds_per_day=sandbox_seconds_per_day

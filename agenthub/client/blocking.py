@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -21,8 +22,11 @@ T = TypeVar("T")
 class BlockingHub:
     """A `Hub` whose loop runs in a thread of its own, so leases are renewed while the caller computes."""
 
-    def __init__(self, url: str, token: str | None = None, *, retry_s: float = 60.0) -> None:
-        self._hub = Hub(url, token, retry_s=retry_s)
+    def __init__(
+        self, url: str, token: str | None = None, *, retry_s: float = 60.0, verify: Path | str | bool = True
+    ) -> None:
+        """As `Hub`."""
+        self._hub = Hub(url, token, retry_s=retry_s, verify=verify)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="agenthub-client", daemon=True)
         self._thread.start()

@@ -9,6 +9,7 @@ import os
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -18,6 +19,7 @@ from pydantic import BaseModel
 from agenthub.client.episode import BEATS_PER_LEASE, EpisodeHandle
 from agenthub.client.retry import Again, Patience, refusal
 from agenthub.client.socket import Socket
+from agenthub.client.tls import tls_context
 from agenthub.errors import AgenthubError, HostFault, HubUnreachable, UserError, WireError
 from agenthub.wire import (
     Action,
@@ -46,18 +48,26 @@ class BatchStep:
 class Hub:
     """A client of one hub. Use it as an asynchronous context, or call `close`."""
 
-    def __init__(self, url: str, token: str | None = None, *, retry_s: float = 60.0) -> None:
+    def __init__(
+        self, url: str, token: str | None = None, *, retry_s: float = 60.0, verify: Path | str | bool = True
+    ) -> None:
         """
         Args:
-            url: `http://host:port`.
+            url: `http://host:port`, or `https://...`.
             token: bearer token; the environment's AGENTHUB_TOKEN where it is not given.
             retry_s: seconds without an answer after which HubUnreachable is raised.
+            verify: of an https hub: a PEM file of certificate authorities to trust beside the system's; False takes
+                any certificate, so that whoever is on the way reads the token.
+
+        Raises:
+            UserError: the URL or the file cannot be used.
         """
         if not url.startswith(("http://", "https://")):
             raise UserError(f"url is {url!r}; expected http://host:port or https://host:port")
         self.url = url.rstrip("/")
         self._token = token or os.environ.get("AGENTHUB_TOKEN")
         self._retry_s = retry_s
+        self._tls = tls_context(verify) if self.url.startswith("https://") else True
         self._session: aiohttp.ClientSession | None = None
         self._socket: Socket | None = None
         self._open: dict[str, EpisodeHandle] = {}
@@ -220,7 +230,8 @@ class Hub:
         if self._session is None:
             headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=10.0)
-            self._session = aiohttp.ClientSession(headers=headers, timeout=timeout)
+            connector = aiohttp.TCPConnector(ssl=self._tls)
+            self._session = aiohttp.ClientSession(headers=headers, timeout=timeout, connector=connector)
         return self._session
 
     async def _batch(self, batch: Batch, found: dict[str, StepDone | StepLate | AgenthubError]) -> None:

@@ -12,11 +12,18 @@ __all__ = ["Again", "Patience", "refusal"]
 
 _FIRST_S = 0.05
 _LONGEST_S = 5.0
-_ASK_AGAIN = frozenset({"over_capacity", "stopping", "too_many_episodes"})
+_ASK_AGAIN = frozenset({"over_capacity", "quota_exceeded", "stopping", "too_many_episodes"})
+_TOO_LONG_S = 60.0
+"""A quota that is empty for longer is told to the caller."""
 
 
 class Again(Exception):
     """No answer, or one that says to ask again; the message says why. Never leaves the client."""
+
+    def __init__(self, why: str, *, after_s: float = 0.0) -> None:
+        """`after_s`: seconds before which the hub will say the same."""
+        self.after_s = after_s
+        super().__init__(why)
 
 
 class Patience:
@@ -39,10 +46,11 @@ class Patience:
         """
         now = asyncio.get_running_loop().time()
         self._since = now if self._since is None else self._since
-        if now + self._wait_s - self._since > self._budget_s:
+        wait_s = max(self._wait_s, why.after_s)
+        if now + wait_s - self._since > self._budget_s:
             raise HubUnreachable(f"no answer from the hub at {self._url} in {self._budget_s:g} s: {why}") from why
         # Jitter keeps a thousand episodes from coming back in the same millisecond.
-        await asyncio.sleep(self._wait_s * random.uniform(0.5, 1.0))
+        await asyncio.sleep(max(why.after_s, self._wait_s * random.uniform(0.5, 1.0)))
         self._wait_s = min(_LONGEST_S, 2 * self._wait_s)
 
 
@@ -54,8 +62,16 @@ def refusal(status: int, error: Any, *, op: str = "") -> AgenthubError | Again:
     """
     row = error if isinstance(error, dict) else {}
     code, message = str(row.get("code", "refused")), str(row.get("message", f"status {status}"))
+    after_s = _after_s(row.get("detail")) if code == "quota_exceeded" else 0.0
+    if after_s > _TOO_LONG_S:
+        return WireError(code, status, message, row.get("detail"))
     if code in _ASK_AGAIN or (code == "infra_fault" and op == "step"):
-        return Again(f"{code}: {message}")
+        return Again(f"{code}: {message}", after_s=after_s)
     if code in ("infra_fault", "episode_lost"):
         return HostFault(message)
     return WireError(code, status, message, row.get("detail"))
+
+
+def _after_s(detail: Any) -> float:
+    said = detail.get("retry_after_s") if isinstance(detail, dict) else None
+    return float(said) if isinstance(said, int | float) else 0.0

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 
 from agenthub.client.retry import Again, Patience, refusal
-from agenthub.errors import HubUnreachable, WireError
+from agenthub.errors import HubUnreachable, UserError, WireError
 
 __all__ = ["Socket"]
 
@@ -107,6 +107,7 @@ class Socket:
         """
         Raises:
             WireError: the hub does not let us in, or there is no hub at this address.
+            UserError: its certificate is not trusted.
             Again: it cannot be reached now.
         """
         try:
@@ -117,6 +118,9 @@ class Socket:
                 code = "unauthorized" if error.status == 401 else "refused"
                 raise WireError(code, error.status, f"{self._url} refuses the connection: {error.status}") from error
             raise Again(f"status {error.status}") from error
+        except aiohttp.ClientConnectorCertificateError as error:
+            why = getattr(error.certificate_error, "verify_message", "") or error.certificate_error
+            raise UserError(f"{self._url}: its certificate is not trusted: {why}; see `verify`") from error
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise Again(str(error) or type(error).__name__) from error
 
