@@ -78,6 +78,7 @@ _CORE: dict[str, dict[str, str]] = {
         "jail": "agenthub.sandboxes.isolation.jail:Jail",
     },
     "sandbox": {
+        "echo": "agenthub.sandboxes.echo:EchoSandbox",
         "language": "agenthub.sandboxes.languages.sandbox:LanguageSandbox",
         "python": "agenthub.sandboxes.python.sandbox:PythonSandbox",
         "shell": "agenthub.sandboxes.shell.sandbox:ShellSandbox",

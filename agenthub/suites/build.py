@@ -162,7 +162,7 @@ def _spec(given: TaskIn, place: Place) -> SandboxSpec:
             raise ConfigError(where, f"files[{index}].b64 is not base64: {error}") from error
     spec = SandboxSpec(limits=_box_limits(sandbox), files=frozen(files), isolation=sandbox.isolation or "")
     if sandbox.resources.request is not None:
-        spec = replace(spec, request_mb=max(1, bytes_of(sandbox.resources.request) >> 20))
+        spec = replace(spec, request_mb=bytes_of(sandbox.resources.request) >> 20)
     if spec.request_mb > spec.limits.memory_mb:
         where = place(("sandbox", "resources"))
         raise ConfigError(where, f"resources.request {spec.request_mb}M is above memory {spec.limits.memory_mb}M")
