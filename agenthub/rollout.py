@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from agenthub.client import EpisodeHandle, Hub
 from agenthub.codec import decode
-from agenthub.errors import HostFault
+from agenthub.errors import HostFault, WireError
 from agenthub.policy import Policy, Request, Sampling
 from agenthub.records import (
     Call,
@@ -106,11 +106,14 @@ class Collector:
         """
         self.stats = CollectStats()
         self._reason = ""
+        self._unplayed: list[Trajectory] = []
         self._hub, self._policy, self._renderer = hub, policy, renderer
         self._sampling, self._native, self._blank, self._replays = sampling, native_calls, blank_tools, replays
 
     async def collect(self, plays: Sequence[Play], *, seed: int) -> list[Trajectory]:
         """One trajectory for each member of each play, in order of play and member.
+
+        Members of a task that the hub has in quarantine are not played: outcome `env_fault`, no turns, no reward.
 
         Raises:
             HostFault: a member was lost by our side more often than `replays` allows.
@@ -138,6 +141,7 @@ class Collector:
         return [done[play.group, member] for play, member in wanted]
 
     async def _play(self, members: Sequence[tuple[Play, int]], seed: int) -> list[Trajectory]:
+        self._unplayed = []
         seats = await self._open(members)
         try:
             if self._policy.lockstep:
@@ -151,7 +155,7 @@ class Collector:
             unfinished = [seat.handle for seat in seats if not _ended(seat)]
             if unfinished:
                 await asyncio.shield(asyncio.gather(*(h.close() for h in unfinished), return_exceptions=True))
-        return [_trajectory(seat) for seat in seats if seat.lost is None]
+        return [*(_trajectory(seat) for seat in seats if seat.lost is None), *self._unplayed]
 
     async def _open(self, members: Sequence[tuple[Play, int]]) -> list[_Seat]:
         """Open the episodes: members of a group that follow each other are created by one request."""
@@ -173,6 +177,11 @@ class Collector:
             )
         except HostFault as fault:
             self._reason = str(fault)
+            return []
+        except WireError as refused:
+            if refused.code != "task_quarantined":
+                raise
+            self._unplayed += [_unplayed(play, member, refused.message) for member in range(first, first + count)]
             return []
         seats = []
         for handle in handles:
@@ -302,6 +311,21 @@ def _turn(generation: Generation, done: StepDone) -> Turn:
         parse_error=done.info["parse_error"],
         observations=tuple(decode(Observation, row) for row in done.observation["observations"]),
         rewards=frozen(done.rewards),
+    )
+
+
+def _unplayed(play: Play, member: int, reason: str) -> Trajectory:
+    """What stands for a member of a broken task."""
+    return Trajectory(
+        task=f"{play.suite}/{play.task}",
+        group=play.group,
+        member=member,
+        turns=(),
+        stop=Stop.CANCELLED,
+        outcome=Outcome.ENV_FAULT,
+        rewards=frozen(),
+        reward=None,
+        reason=reason,
     )
 
 

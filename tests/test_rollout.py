@@ -135,6 +135,22 @@ async def test_a_member_that_our_side_lost_is_played_again_with_the_same_seeds(t
     assert [request.seed for request in policy.requests].count(lost[0]) == 2
 
 
+async def test_members_of_a_broken_task_are_not_played_again_and_the_others_are(tmp_path: Path) -> None:
+    policy = TextPolicy(code_then_answer)
+    async with hub(tmp_path) as served, Hub(served.url) as client:
+        task = await served.dispatcher.catalog.task("fakes", "t1")
+        served.dispatcher.catalog.quarantine.add(task, "the tests do not load")
+        plays = [play("t1", group="broken"), play("t0", group="sound")]
+        played = await collector(client, policy).collect(plays, seed=0)
+    assert [(it.group, it.member, it.outcome) for it in played] == [
+        ("broken", 0, Outcome.ENV_FAULT),
+        ("broken", 1, Outcome.ENV_FAULT),
+        ("sound", 0, Outcome.OK),
+        ("sound", 1, Outcome.OK),
+    ]
+    assert played[0].reward is None and "do not load" in played[0].reason
+
+
 async def test_a_member_that_is_always_lost_stops_the_run_and_says_why(tmp_path: Path) -> None:
     policy = TextPolicy(lambda turn, request: "```python\nhost\n```")
     async with hub(tmp_path) as served, Hub(served.url) as client:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 
 from agenthub.records import Trajectory
-from agenthub.rollout import Play
+from agenthub.rollout import Collector, Play
 from agenthub.trainers.batch import solved
 from agenthub.trainers.types import Doubles
 
@@ -49,13 +49,15 @@ class Evaluation:
     solved: Mapping[str, tuple[bool, ...]]
     """By task, whether each scored episode got the full outcome."""
     unscored: int
-    """Episodes without a reward (the task is broken); they count in nothing."""
+    """Episodes without a reward (`env_fault`: the task is broken); they count in nothing."""
     avg: Interval
     """avg@k: mean over tasks of the share of solved episodes."""
     pass_at: Mapping[int, Interval]
     """pass@j by j, the unbiased estimator, over the tasks with at least j scored episodes."""
     turns: float
     """Mean turns of an episode."""
+    replayed: int = 0
+    """Episodes that were played again because our side had lost them (`infra_fault`)."""
 
     def row(self) -> dict[str, Any]:
         """JSON values for metrics.jsonl: without the single episodes."""
@@ -65,6 +67,7 @@ class Evaluation:
             "avg": _row(self.avg),
             "pass_at": {str(j): _row(interval) for j, interval in self.pass_at.items()},
             "unscored": self.unscored,
+            "replayed": self.replayed,
             "turns": self.turns,
         }
 
@@ -141,7 +144,9 @@ async def evaluate(
     """
     at_once = max(1, EPISODES_AT_ONCE // k)
     played: list[Trajectory] = []
+    replayed = 0
     for start in range(0, len(tasks), at_once):
         plays = [Play(suite=suite, task=task, count=k, group=f"{label}/{task}") for task in tasks[start:][:at_once]]
         played += await rollouts.collect(plays, seed=seed)
-    return score(played, k), played
+        replayed += rollouts.stats.replayed if isinstance(rollouts, Collector) else 0
+    return replace(score(played, k), replayed=replayed), played

@@ -23,6 +23,7 @@ def update_line(row: Mapping[str, Any], updates: int) -> str:
     return (
         f"update {row['update']:>{width}}/{updates}  success {row['success']:.3f}  reward {row['reward']:.3f}  "
         f"void {row['void_rate']:.3f}  kept {row['kept']}{f' dropped {dropped}' if dropped else ''}  "
+        f"infra_fault {row['replayed']} env_fault {row['dropped'].get('env_fault', 0)}  "
         f"grad {row['grad_norm']:.3f}  entropy {row['entropy']:.3f}  {row['tokens_per_s']:.0f} tok/s  "
         f"{sum(seconds.values()):.2f} s ({split})"
     )
@@ -34,8 +35,8 @@ def evaluation_text(evaluation: Evaluation) -> str:
     shown = f"avg@{evaluation.k} {_interval(evaluation.avg)}"
     if best > 1:
         shown += f"  pass@{best} {_interval(evaluation.pass_at[best])}"
-    unscored = f"  {evaluation.unscored} episodes without a reward" if evaluation.unscored else ""
-    return f"{shown}  {len(evaluation.solved)} tasks{unscored}"
+    faults = f"infra_fault {evaluation.replayed} env_fault {evaluation.unscored}"
+    return f"{shown}  {len(evaluation.solved)} tasks  {faults}"
 
 
 def _interval(interval: Interval) -> str:
