@@ -32,6 +32,7 @@ from agenthub.wire import Action, GenerationIn, LimitsIn, StepDone
 __all__ = ["Episode", "new_id"]
 
 REMINDER = "Neither a call nor an answer was found in the last turn."
+_REMINDED = (Observation(call_id="", parts=(Text(text=REMINDER, channel="notice"),)),)
 RESTORED = "The state before this turn was restored."
 _KEPT_BYTES = 16 << 20
 """Of files written from outside, for replay; an episode that was given more can be copied live alone."""
@@ -169,39 +170,67 @@ class Episode:
         """
         if self.trajectory is not None:
             raise WireError("episode_done", 410, f"episode {self.id} has ended: {self.trajectory.stop}")
-        record = generation_of(generation)
         started = time.monotonic()
-        parsed = parse(self._protocol, action)
-        calls = self._calls(parsed, action)
-        turn = Turn(
-            index=self.next_turn,
-            generation=record,
-            text=parsed.text,
-            calls=calls,
-            answer=parsed.answer,
-            parse_error=parsed.parse_error,
-        )
+        turn = self._read(action, generation)
         if self._fault is not None:
             ran = _Ran(ending=lost_by(self._fault))
         elif self._seconds_left() <= 0:
             ran = _Ran(ending=Ending(Stop.OUT_OF_TIME))
         else:
-            ran = await self._run(calls, timeout_s)
-        observations, ending = ran.observations, ran.ending or self._ending(turn, generation)
-        if ending is None and not calls and self.task.on_no_call == "remind":
-            observations = (Observation(call_id="", parts=(Text(text=REMINDER, channel="notice"),)),)
-        turn = replace(turn, observations=observations)
+            ran = await self._run(turn.calls, timeout_s)
+        ending = ran.ending or self._ending(turn, generation)
+        turn = self._shown_to(turn, ran.observations, ending)
         rewards = turn_rewards(self.task, turn, self._paid)
         if ending is not None:
             turns, limit_s = (*self.played, turn), self.limits.verify_seconds
             outcome = await outcome_reward(self.task, turns, ending, self._boxes, self._workbench, limit_s)
             rewards = rewards if outcome is None else {**rewards, "outcome": outcome}
-        now = time.monotonic()
-        turn = replace(turn, rewards=frozen(rewards), seconds=now - started)
-        self._steps.append(Step(turn=turn, timeout_s=timeout_s, at_s=now - self._opened_at, restored=ran.restored))
+        turn = self._keep(turn, rewards, started, timeout_s, restored=ran.restored)
         if ending is not None:
             await self._finish(ending)
         return self._answer(turn)
+
+    def step_now(self, action: Action, *, timeout_s: float | None, generation: GenerationIn | None) -> StepDone | None:
+        """`step`, where nothing has to be waited for: no call is to be made and the episode goes on after the turn.
+
+        None where that is not so; nothing has changed then. Raises as `step` does.
+        """
+        if action.calls or self.trajectory is not None or self._fault is not None or self.asleep:
+            return None
+        started = time.monotonic()
+        turn = self._read(action, generation)
+        if turn.calls or self._seconds_left() <= 0 or self._ending(turn, generation) is not None:
+            return None
+        turn = self._shown_to(turn, (), None)
+        return self._answer(self._keep(turn, turn_rewards(self.task, turn, self._paid), started, timeout_s))
+
+    def _read(self, action: Action, generation: GenerationIn | None) -> Turn:
+        """The turn as the policy meant it. Raises WireError."""
+        record = generation_of(generation)
+        parsed = parse(self._protocol, action)
+        return Turn(
+            index=self.next_turn,
+            generation=record,
+            text=parsed.text,
+            calls=self._calls(parsed, action),
+            answer=parsed.answer,
+            parse_error=parsed.parse_error,
+        )
+
+    def _shown_to(self, turn: Turn, observations: tuple[Observation, ...], ending: Ending | None) -> Turn:
+        """The turn with what it shows, a reminder where that is due."""
+        if ending is None and not turn.calls and self.task.on_no_call == "remind":
+            return replace(turn, observations=_REMINDED)
+        return replace(turn, observations=observations) if observations else turn
+
+    def _keep(
+        self, turn: Turn, rewards: dict[str, float], started: float, timeout_s: float | None, restored: bool = False
+    ) -> Turn:
+        """Add a whole turn to the episode; `started` is of the monotonic clock."""
+        now = time.monotonic()
+        turn = replace(turn, rewards=frozen(rewards), seconds=now - started)
+        self._steps.append(Step(turn=turn, timeout_s=timeout_s, at_s=now - self._opened_at, restored=restored))
+        return turn
 
     async def cancel(self) -> Trajectory:
         """End the episode now, without a reward. Safe to call again."""
