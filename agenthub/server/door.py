@@ -24,6 +24,8 @@ MAX_LINE = 16 << 10
 MAX_FIELD = 8 << 10
 MAX_FIELDS = 64
 _HANDSHAKE_S = 10.0
+_LINGER_S = 2.0
+"""How long what still comes of a body that was refused is thrown away, so that the client can read why."""
 _FULL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
@@ -93,6 +95,7 @@ async def listening(
         handle_signals=False,
         shutdown_timeout=0.1,
         keepalive_timeout=patience.idle_s,
+        lingering_time=_LINGER_S,
         max_line_size=MAX_LINE,
         max_field_size=MAX_FIELD,
         max_headers=MAX_FIELDS,
