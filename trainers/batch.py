@@ -6,14 +6,16 @@ planner with its own memory) opens the next Sample of the same trajectory.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from agenthub.errors import UserError
-from agenthub.records import Finish, Generation, Ints, Trajectory, Turn, floats, ints
-from agenthub.trainers.types import Batch, Sample, TurnFacts
+from agenthub.records import Finish, Generation, Ints, Observation, Text, Trajectory, Turn, floats, ints
+from agenthub.trainers.types import Batch, Sample, Scores, TurnFacts
 
 __all__ = ["build_batch", "samples_of", "solved", "turn_facts"]
 
@@ -23,8 +25,8 @@ def solved(trajectory: Trajectory) -> bool:
     return trajectory.rewards.get("outcome", 0.0) >= 1.0 - 1e-6
 
 
-def turn_facts(turn: Turn) -> TurnFacts:
-    """The facts of one turn."""
+def turn_facts(turn: Turn, anchor: str = "") -> TurnFacts:
+    """The facts of one turn; `anchor` is what was shown before it."""
     return TurnFacts(
         text=turn.text,
         calls=len(turn.calls),
@@ -33,6 +35,23 @@ def turn_facts(turn: Turn) -> TurnFacts:
         failed_calls=sum(observation.failed for observation in turn.observations),
         observed=any(observation.call_id for observation in turn.observations),
         finish=turn.generation.finish if turn.generation else Finish.STOP,
+        anchor=anchor,
+    )
+
+
+def _facts_of(trajectory: Trajectory) -> Iterator[TurnFacts]:
+    anchor = trajectory.task
+    for turn in trajectory.turns:
+        yield turn_facts(turn, anchor)
+        anchor = _shown(turn.observations) or anchor
+
+
+def _shown(observations: Sequence[Observation]) -> str:
+    """All that the observations show as one text, with the hash of what is no text or was cut."""
+    return "\n".join(
+        f"{observation.failed} {observation.sha256} "
+        + "".join(part.text if isinstance(part, Text) else part.sha256 for part in observation.parts)
+        for observation in observations
     )
 
 
@@ -76,7 +95,17 @@ class _Run:
             trajectory=trajectory,
             group=group,
             policy=self.policy,
+            entropies=self._entropies(),
         )
+
+    def _entropies(self) -> NDArray[np.float64] | None:
+        """0 off the action tokens; None where a generation does not tell its own."""
+        rows: list[NDArray[Any]] = []
+        for (_, prompt, _action), generation in zip(self.lengths, self.generations, strict=True):
+            if generation.entropies is None:
+                return None
+            rows += [np.zeros(prompt), generation.entropies]
+        return np.concatenate(rows)
 
 
 def _versions(generation: Generation) -> Ints:
@@ -139,9 +168,10 @@ def _flat(trajectories: Sequence[Trajectory], samples: Sequence[Sample]) -> Batc
     turn_counts = [len(trajectory.turns) for trajectory in trajectories]
     first_turn = np.concatenate([[0], np.cumsum(turn_counts)[:-1]]).astype(np.int32)
     turns = [turn for trajectory in trajectories for turn in trajectory.turns]
+    entropies = [s.entropies for s in samples if s.entropies is not None]
     mask = np.concatenate([s.action_mask for s in samples] or [np.empty(0, bool)])
     logprobs = floats(np.concatenate([s.logprobs for s in samples] or [np.empty(0, np.float32)]))
-    return Batch(
+    batch = Batch(
         ids=_joined([s.ids for s in samples]),
         action_mask=mask,
         sample_of_token=np.repeat(np.arange(len(samples), dtype=np.int32), [s.ids.shape[0] for s in samples]),
@@ -151,7 +181,7 @@ def _flat(trajectories: Sequence[Trajectory], samples: Sequence[Sample]) -> Batc
         trajectory_of_sample=np.array([s.trajectory for s in samples], np.int32),
         policy_of_sample=tuple(s.policy for s in samples),
         trajectory_of_turn=np.repeat(np.arange(len(trajectories), dtype=np.int32), turn_counts),
-        turns=tuple(turn_facts(turn) for turn in turns),
+        turns=tuple(facts for trajectory in trajectories for facts in _facts_of(trajectory)),
         turn_rewards=np.array([turn.reward - turn.rewards.get("outcome", 0.0) for turn in turns], np.float64),
         groups=names,
         group_of_trajectory=np.array([place[trajectory.group] for trajectory in trajectories], np.int32),
@@ -161,6 +191,40 @@ def _flat(trajectories: Sequence[Trajectory], samples: Sequence[Sample]) -> Batc
         in_loss=mask,
         in_stats=np.ones(len(samples), bool),
         old_logprobs=logprobs,
+        tasks=tuple(trajectory.task for trajectory in trajectories),
+        fork_turn=np.array([-1 if t.fork_turn is None else t.fork_turn for t in trajectories], np.int32),
+        parent=np.array([_parent_of(trajectory, trajectories) for trajectory in trajectories], np.int32),
+        scores=Scores(entropies=np.concatenate(entropies) if samples and len(entropies) == len(samples) else None),
+        peers=np.zeros(len(trajectories), np.int32),
+        peers_solved=np.zeros(len(trajectories), np.int32),
+    )
+    return batch.with_peers()
+
+
+def _parent_of(child: Trajectory, trajectories: Sequence[Trajectory]) -> int:
+    """The trajectory of the same group whose first turns the child shares; -1 where it was not forked or there is none.
+
+    Of several, the one that was forked least deeply.
+    """
+    shared = child.fork_turn
+    if shared is None:
+        return -1
+    fits = [
+        (-1 if other.fork_turn is None else other.fork_turn, number)
+        for number, other in enumerate(trajectories)
+        if other.group == child.group
+        and other is not child
+        and (-1 if other.fork_turn is None else other.fork_turn) < shared
+        and len(other.turns) >= shared
+        and all(_same(a, b) for a, b in zip(other.turns[:shared], child.turns[:shared], strict=True))
+    ]
+    return min(fits, default=(-1, -1))[1]
+
+
+def _same(one: Turn, other: Turn) -> bool:
+    a, b = one.generation, other.generation
+    return (
+        a is not None and b is not None and np.array_equal(a.prompt_ids, b.prompt_ids) and np.array_equal(a.ids, b.ids)
     )
 
 

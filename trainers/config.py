@@ -14,7 +14,8 @@ from pydantic import Field, field_validator, model_validator
 
 from agenthub.config import ConfigModel, load_yaml, read_document
 from agenthub.errors import ConfigError, UserError, nearest
-from agenthub.trainers.plugins import make
+from agenthub.trainers.critic import CriticConfig
+from agenthub.trainers.plugins import lacking, make
 
 __all__ = [
     "ControlsConfig",
@@ -23,10 +24,12 @@ __all__ = [
     "PolicyConfig",
     "Recipe",
     "RolloutConfig",
+    "UsesCorrection",
     "UsesCredit",
     "UsesFilter",
     "UsesLoss",
     "UsesSampler",
+    "UsesShaping",
     "list_recipes",
     "load_recipe",
     "recipe_path",
@@ -34,6 +37,8 @@ __all__ = [
 
 RECIPES = Path(__file__).parent / "recipes"
 FORMAT = "agenthub.recipe/1"
+TRAINED = ("entropies", "first_state_logsumexp", "sum_pi_sq")
+"""What the embedded policy and the trained model give by themselves, of `plugins.NEEDS`."""
 
 
 class _Uses(ConfigModel):
@@ -66,6 +71,18 @@ class UsesCredit(_Uses):
     """From rewards to advantages."""
 
     kind = "credit"
+
+
+class UsesCorrection(_Uses):
+    """Weights for the gap between the engine that samples and the model that trains."""
+
+    kind = "correction"
+
+
+class UsesShaping(_Uses):
+    """A named component that the trainer adds to the rewards."""
+
+    kind = "shaping"
 
 
 class UsesLoss(_Uses):
@@ -171,7 +188,15 @@ class Recipe(ConfigModel):
     sampler: UsesSampler = Field(default_factory=lambda: UsesSampler(uses="uniform"))
     filter: UsesFilter
     credit: UsesCredit
+    correction: UsesCorrection = Field(default_factory=lambda: UsesCorrection(uses="none"))
     loss: UsesLoss
+    regularise: tuple[UsesLoss, ...] = Field(default=(), description="losses that are added to the first")
+    shaping: tuple[UsesShaping, ...] = Field(default=(), description="components that the trainer adds to the rewards")
+    reference: Literal["none", "initial"] = Field(
+        default="none", description="initial: a frozen copy of the first weights"
+    )
+    teacher: str | None = Field(default=None, description="a Hugging Face directory with the same tokenizer")
+    critic: CriticConfig | None = Field(default=None, description="a value head; null trains none")
     optim: OptimConfig = OptimConfig()
     sync_bound: float = Field(
         default=1e-3, gt=0.0, description="largest difference of a log-probability after a push, nats"
@@ -191,7 +216,30 @@ class Recipe(ConfigModel):
         min_n = self.filter.args.get("min_n", 1)
         if isinstance(min_n, int) and min_n > self.rollout.group_size:
             raise ValueError(f"filter.args.min_n is {min_n}, more than rollout.group_size, {self.rollout.group_size}")
+        self._check_plugins()
         return self
+
+    def provides(self) -> frozenset[str]:
+        """What plug-ins may need that this recipe gives, of `plugins.NEEDS`."""
+        given = {"ref": self.reference != "none", "teacher": self.teacher is not None, "value": self.critic is not None}
+        return frozenset(TRAINED) | {need for need, there in given.items() if there}
+
+    def _check_plugins(self) -> None:
+        """Refuse what cannot work together before anything starts."""
+        for part in (self.credit, self.loss, *self.regularise):
+            problem = lacking(part.kind, part.uses, part.make(), self.provides())
+            if problem:
+                raise ValueError(problem)
+        if self.correction.make().corrects:
+            if self.loss.make().corrects:
+                raise ValueError(
+                    f"loss {self.loss.uses!r} corrects by itself; with {self.correction.uses!r} it would twice"
+                )
+            if self.optim.old_logprobs == "rollout":
+                raise ValueError(
+                    "with optim.old_logprobs: rollout the ratio corrects by itself; "
+                    f"correction {self.correction.uses!r} would do it twice"
+                )
 
 
 def recipe_path(name: str) -> Path:

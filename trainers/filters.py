@@ -12,16 +12,16 @@ from agenthub.trainers.types import Batch, Bools, Filtered, Reason, TurnFacts
 
 __all__ = ["NoFilter", "SimpleTIR", "void_by_facts", "void_by_text", "void_trajectories"]
 
-_CODE = re.compile(r"```(?:py|python)?\n(.*?)\n```", re.DOTALL)
-_ANSWER = "\\boxed{"
+CODE = "(?s)```(?:py|python)?\\n(.*?)\\n```"
+ANSWER = "\\boxed{"
 
 
-def void_by_text(turn: TurnFacts) -> bool:
+def void_by_text(turn: TurnFacts, code: str = CODE, answer: str = ANSWER) -> bool:
     """The published predicate: neither a complete py, python or bare code block nor `\\boxed{` in the text.
 
     Source: SimpleTIR, recipe/simpletir/agent_utils.py, `execute_predictions`. A tool error is not void.
     """
-    return _CODE.search(turn.text) is None and _ANSWER not in turn.text
+    return answer not in turn.text and re.search(code, turn.text) is None
 
 
 def void_by_facts(turn: TurnFacts) -> bool:
@@ -29,19 +29,14 @@ def void_by_facts(turn: TurnFacts) -> bool:
     return turn.calls == 0 and not turn.answered
 
 
-_PREDICATES = {"facts": void_by_facts, "text": void_by_text}
+PREDICATES = ("facts", "text")
 
 
 def void_trajectories(batch: Batch, predicate: str = "facts") -> Bools:
     """bool[N]: True where a turn of the trajectory is void."""
     void = np.zeros(batch.trajectories, bool)
-    void[batch.trajectory_of_turn[_void_turns(batch, predicate)]] = True
+    void[batch.trajectory_of_turn[SimpleTIR(predicate=predicate).void_turns(batch)]] = True
     return void
-
-
-def _void_turns(batch: Batch, predicate: str) -> Bools:
-    is_void = _PREDICATES[predicate]
-    return np.array([is_void(turn) for turn in batch.turns], bool)
 
 
 def _aborted(batch: Batch) -> Bools:
@@ -79,6 +74,10 @@ class SimpleTIR:
     effect: str = "trajectory"
     """trajectory: the whole trajectory leaves the loss; turn: the void turns alone (a different method); none: nothing
     leaves for being void, for the arm of a comparison that has the gate alone."""
+    code_pattern: str = CODE
+    """Regular expression of a complete code block; of the predicate `text`."""
+    answer_marker: str = ANSWER
+    """What a final answer holds; of the predicate `text`."""
     void_in_stats: bool = True
     truncated: str = "keep"
     """keep; drop: truncated trajectories leave the loss and the statistics (`remove_clip`)."""
@@ -93,18 +92,34 @@ class SimpleTIR:
 
     def __post_init__(self) -> None:
         for name, value, choices in (
-            ("predicate", self.predicate, sorted(_PREDICATES)),
+            ("predicate", self.predicate, PREDICATES),
             ("effect", self.effect, ["none", "trajectory", "turn"]),
             ("truncated", self.truncated, ["drop", "keep"]),
         ):
             if value not in choices:
                 raise ValueError(f"{name} is {value!r}; expected one of {', '.join(choices)}")
+        try:
+            re.compile(self.code_pattern)
+        except re.error as error:
+            raise ValueError(f"code_pattern {self.code_pattern!r} is no regular expression: {error}") from error
         if not 0.0 <= self.acc_low <= self.acc_high <= 1.0:
             raise ValueError(f"acc_low {self.acc_low} and acc_high {self.acc_high} must rise within 0 to 1")
 
+    def void_turns(self, batch: Batch) -> Bools:
+        """bool[K]: turns that are void; by `text`, none after an answer, which ended the published rollout."""
+        if self.predicate == "facts":
+            return np.array([void_by_facts(turn) for turn in batch.turns], bool)
+        ended: set[int] = set()
+        void = np.zeros(len(batch.turns), bool)
+        for k, (turn, n) in enumerate(zip(batch.turns, batch.trajectory_of_turn.tolist(), strict=True)):
+            void[k] = n not in ended and void_by_text(turn, self.code_pattern, self.answer_marker)
+            if self.answer_marker in turn.text:
+                ended.add(n)
+        return void
+
     def apply(self, batch: Batch) -> Filtered:
         """Masks and reasons; a group that the gate drops leaves the loss as a whole."""
-        void_turns = _void_turns(batch, self.predicate) & (self.effect != "none")
+        void_turns = self.void_turns(batch) & (self.effect != "none")
         void = np.zeros(batch.trajectories, bool)
         void[batch.trajectory_of_turn[void_turns]] = True
         aborted = _aborted(batch)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 
 from agenthub.records import Floats, Ints, floats
-from agenthub.trainers.aggregate import total
+from agenthub.trainers.aggregate import Axes, total
 from agenthub.trainers.config import OptimConfig
-from agenthub.trainers.plugins import Loss
-from agenthub.trainers.types import Batch, Bools
+from agenthub.trainers.plugins import Credit, Loss, LossState, MeasuresReturns, needs_of
+from agenthub.trainers.scoring import Models, scored
+from agenthub.trainers.types import Batch, Bools, Doubles
 from agenthub.trainers.view import View, token_scores, views
 
 __all__ = ["Gradient", "Learner", "Stopped", "UpdateStats"]
@@ -68,14 +69,29 @@ class Gradient:
 class Learner:
     """A model, its optimiser, and the update."""
 
-    def __init__(self, model: Any, loss: Loss, optim: OptimConfig, *, temperature: float = 1.0) -> None:
+    def __init__(
+        self,
+        model: Any,
+        loss: Loss,
+        optim: OptimConfig,
+        *,
+        temperature: float = 1.0,
+        regularisers: Sequence[Loss] = (),
+        beside: Models | None = None,
+    ) -> None:
         """
         Args:
             model: a causal language model of transformers in float32; it is trained in place, without dropout.
             temperature: that of the rollout's sampling distribution, more than 0.
+            regularisers: losses that are added to the first.
+            beside: the models that plug-ins need beside the trained one.
         """
         self.model, self.temperature = model.eval(), temperature
-        self._loss, self._optim = loss, optim
+        self._losses, self._optim = (loss, *regularisers), optim
+        self._inert = all(one.inert_at_zero for one in self._losses)
+        self._logsumexp = "first_state_logsumexp" in needs_of(*self._losses)
+        self._states, self._step_number = [one.start() for one in self._losses], 0
+        self.beside = beside or Models()
         self._device = next(model.parameters()).device
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimiser = torch.optim.AdamW(
@@ -89,7 +105,7 @@ class Learner:
 
     def schedule(self, number: int, updates: int) -> None:
         """Set the learning rate of update `number`, from 1, of `updates`."""
-        optim = self._optim
+        optim, self._step_number = self._optim, number - 1
         rate = min(1.0, number / (optim.warmup + 1)) if optim.warmup else 1.0
         share = (number - 1) / max(updates, 1)
         if optim.schedule == "linear":
@@ -120,23 +136,33 @@ class Learner:
         """f32[T]: log-probabilities of the chosen tokens under the present weights, 0 elsewhere."""
         out = np.zeros(batch.tokens, np.float32)
         for view in self._views(batch, chosen):
-            lp, _ = token_scores(self.model, view, temperature=self.temperature)
+            lp = token_scores(self.model, view, temperature=self.temperature).lp
             out[view.tokens.cpu().numpy()] = lp.cpu().numpy()
         return floats(out)
+
+    def scored(self, batch: Batch, needs: Collection[str]) -> Batch:
+        """The batch with what plug-ins need beyond log-probabilities, under the present weights."""
+        size = self._optim.view_tokens
+        needs = needs_of(*self._losses) | set(needs)
+        return scored(batch, self.model, self.beside, needs, temperature=self.temperature, view_tokens=size)
+
+    def fit_critic(self, batch: Batch, credit: Credit) -> Mapping[str, float]:
+        """Let the critic learn the returns that a credit estimator measures against it; metrics, none without both."""
+        return self.beside.fit(batch, credit.returns(batch)) if isinstance(credit, MeasuresReturns) else {}
 
     def update(
         self,
         batch: Batch,
-        advantage: Floats,
+        advantage: Doubles,
         *,
         seed: int,
-        weights: Floats | None = None,
+        weights: Doubles | None = None,
         stop: threading.Event | None = None,
     ) -> UpdateStats:
         """Take `epochs` times `minibatches` optimiser steps over the trajectories that have tokens in the loss.
 
         Args:
-            batch: filtered. advantage: f32[T]. weights: f32[T] of a correction; None is 1.
+            batch: filtered. advantage: f64[T]. weights: f64[T] of a correction; None is 1.
             seed: of the order of the trajectories.
 
         Raises:
@@ -144,28 +170,29 @@ class Learner:
         """
         rows = []
         order = np.random.default_rng(seed)
-        weights = np.ones_like(advantage) if weights is None else weights
+        A = advantage.astype(np.float32)
+        w = np.ones_like(A) if weights is None else weights.astype(np.float32)
         trained = np.unique(batch.trajectory_of_token[batch.in_loss]).astype(np.int32)
         for _ in range(self._optim.epochs if trained.size else 0):
             shuffled = order.permutation(trained)
             for part in np.array_split(shuffled, min(self._optim.minibatches, trained.size)):
                 if stop is not None and stop.is_set():
                     raise Stopped
-                rows.append(self._step(batch, np.sort(part), advantage, weights))
+                rows.append(self._step(batch, np.sort(part), A, w))
         return _summary(rows, int(batch.in_loss.sum()))
 
-    def gradient(self, batch: Batch, advantage: Floats, weights: Floats | None = None) -> Gradient:
+    def gradient(self, batch: Batch, advantage: Floats | Doubles, weights: Floats | None = None) -> Gradient:
         """Fill the parameters' gradient for the whole batch and say what came out; no step is taken."""
         # Gradients of 0 and not None: a step without any advantage still moves by the optimiser's momentum.
         for parameter in self._parameters:
             parameter.grad = torch.zeros_like(parameter)
-        A = torch.as_tensor(np.array(advantage), device=self._device)
+        A = torch.as_tensor(np.array(advantage, np.float32), device=self._device)
         w = torch.ones_like(A) if weights is None else torch.as_tensor(np.array(weights), device=self._device)
-        chosen = batch.in_loss & (advantage != 0.0) if self._loss.inert_at_zero else batch.in_loss
+        chosen = batch.in_loss & (advantage != 0.0) if self._inert else batch.in_loss
         doors = self._views(batch, chosen)
         if sum(view.ids.numel() for view in doors) <= self._optim.graph_tokens:
-            lp, entropy = self._forward(batch, doors)
-            loss, metrics = self._loss_of(lp, batch, A, w)
+            lp, entropy, logsumexp = self._forward(batch, doors)
+            loss, metrics = self._loss_of(lp, logsumexp, batch, A, w)
             if doors:
                 loss.backward()  # type: ignore[no-untyped-call]
         else:
@@ -189,16 +216,29 @@ class Learner:
         if self._optim.grad_clip is not None:
             torch.nn.utils.clip_grad_norm_(self._parameters, self._optim.grad_clip)
         self.optimiser.step()
+        self._states = [
+            one.advance(state, row.metrics) if state else state
+            for one, state in zip(self._losses, self._states, strict=True)
+        ]
         return row
 
-    def _forward(self, batch: Batch, doors: Sequence[View]) -> tuple[Tensor, Tensor]:
-        """(log-probabilities f32[T], sum of entropies) over several small forward passes: these fit the cache."""
-        scores = [token_scores(self.model, view, temperature=self.temperature) for view in doors]
+    def _forward(self, batch: Batch, doors: Sequence[View]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """(log-probabilities f32[T], sum of entropies, logsumexp f32[T] where a loss needs it).
+
+        Over several small forward passes: these fit the cache.
+        """
+        scores = [
+            token_scores(self.model, view, temperature=self.temperature, logsumexp=self._logsumexp) for view in doors
+        ]
         if not scores:
-            return torch.zeros(batch.tokens, device=self._device), torch.zeros((), device=self._device)
-        chosen = torch.cat([lp for lp, _ in scores])
-        lp = chosen.new_zeros(batch.tokens).index_copy(0, torch.cat([view.tokens for view in doors]), chosen)
-        return lp, torch.stack([entropy.sum() for _, entropy in scores]).sum()
+            none = torch.zeros(batch.tokens, device=self._device)
+            return none, torch.zeros((), device=self._device), none if self._logsumexp else None
+        places = torch.cat([view.tokens for view in doors])
+        chosen = torch.cat([one.lp for one in scores])
+        lp = chosen.new_zeros(batch.tokens).index_copy(0, places, chosen)
+        entropy = torch.stack([one.entropy.sum() for one in scores]).sum()
+        sums = [one.logsumexp for one in scores if one.logsumexp is not None]
+        return lp, entropy, torch.zeros_like(lp).index_copy(0, places, torch.cat(sums)) if sums else None
 
     def _in_two_passes(
         self, batch: Batch, doors: Sequence[View], A: Tensor, w: Tensor
@@ -208,32 +248,47 @@ class Learner:
         Exact for every loss and aggregation, at the price of a second forward pass.
         """
         with torch.no_grad():
-            lp, entropy = self._forward(batch, doors)
-        lp.requires_grad_(True)
-        loss, metrics = self._loss_of(lp, batch, A, w)
-        (slope,) = torch.autograd.grad(loss, lp)
+            lp, entropy, logsumexp = self._forward(batch, doors)
+        ends = [lp] if logsumexp is None else [lp, logsumexp]
+        for end in ends:
+            end.requires_grad_(True)
+        loss, metrics = self._loss_of(lp, logsumexp, batch, A, w)
+        slopes = torch.autograd.grad(loss, ends)
         for view in doors:
-            part, _ = token_scores(self.model, view, temperature=self.temperature)
-            part.backward(slope.index_select(0, view.tokens))  # type: ignore[no-untyped-call]
+            part = token_scores(self.model, view, temperature=self.temperature, logsumexp=self._logsumexp)
+            outs = [part.lp] if part.logsumexp is None else [part.lp, part.logsumexp]
+            torch.autograd.backward(outs, [slope.index_select(0, view.tokens) for slope in slopes])
         return loss, metrics, entropy
 
-    def _loss_of(self, lp: Tensor, batch: Batch, A: Tensor, w: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
-        terms = self._loss.terms(lp, batch, A, w, {})
-        sample = torch.as_tensor(batch.sample_of_token, dtype=torch.int64, device=self._device)
+    def _loss_of(
+        self, lp: Tensor, logsumexp: Tensor | None, batch: Batch, A: Tensor, w: Tensor
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        terms = [
+            term
+            for one, values in zip(self._losses, self._states, strict=True)
+            for term in one.terms(
+                lp, batch, A, w, LossState(step=self._step_number, values=values, logsumexp=logsumexp)
+            )
+        ]
         metrics = {name: value for term in terms for name, value in term.metrics.items()}
-        return total(terms, sample), metrics
+        return total(terms, Axes.of(batch, self._device)), metrics
 
     def _views(self, batch: Batch, chosen: Bools) -> list[View]:
         return list(views(batch, chosen, max_tokens=self._optim.view_tokens, device=self._device))
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights and optimiser, by reference."""
-        return {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict()}
+        """Weights, optimiser, the losses' and the critic's states, by reference."""
+        state = {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict(), "losses": self._states}
+        critic = self.beside.critic
+        return state if critic is None else state | {"critic": critic.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what `state_dict` gave."""
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
+        self._states = [dict(values) for values in state["losses"]]
+        if self.beside.critic is not None:
+            self.beside.critic.load_state_dict(state["critic"])
 
 
 def _token_rows(batch: Batch, part: Ints) -> Any:

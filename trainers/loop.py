@@ -1,4 +1,4 @@
-"""The training loop: rollout -> filter -> credit -> loss -> optimiser -> weight sync, update after update.
+"""The training loop: rollout -> filter -> credit -> correction -> loss -> optimiser -> weight sync, update by update.
 
 Everything it joins is handed in, so that a fake hub trains as well as a real one. State is whole only between two
 updates; that is where checkpoints are taken and where an interrupted run goes on.
@@ -11,24 +11,25 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
 import torch
 
 from agenthub.errors import UserError
-from agenthub.records import Floats, Trajectory
+from agenthub.records import Trajectory
 from agenthub.rollout import CollectStats, Play
 from agenthub.trainers.batch import build_batch
 from agenthub.trainers.checkpoint import Checkpoints
 from agenthub.trainers.controls import shuffle_rewards
+from agenthub.trainers.corrections import NoCorrection
 from agenthub.trainers.evaluate import Evaluation, Rollouts, evaluate
 from agenthub.trainers.folder import RunFolder
 from agenthub.trainers.learner import Learner, UpdateStats
-from agenthub.trainers.metrics import Seconds, rollout_metrics
-from agenthub.trainers.plugins import Credit, Filter
+from agenthub.trainers.metrics import Seconds, correction_metrics, rollout_metrics
+from agenthub.trainers.plugins import Correction, Credit, Filter, Shaping, needs_of
 from agenthub.trainers.samplers import Sampler
-from agenthub.trainers.types import Batch
+from agenthub.trainers.types import Batch, Doubles
 
 __all__ = ["Collects", "Parts", "Pushes", "Reporter", "Trainer"]
 
@@ -76,6 +77,8 @@ class Parts:
     credit: Credit
     learner: Learner
     sync: Pushes
+    correction: Correction = field(default_factory=NoCorrection)
+    shaping: Sequence[Shaping] = ()
 
 
 class Trainer:
@@ -119,11 +122,13 @@ class Trainer:
         parts, seconds = self._parts, Seconds()
         trajectories = await self._rollout(number)
         self._whole = None
-        batch = self._batch(trajectories, number)
+        earlier = parts.sampler.replay(trajectories)
+        batch = self._batch([*trajectories, *earlier], number)
         with seconds.of("update"):
             filtered = parts.filter.apply(batch)
-            batch = batch.with_filter(filtered)
+            batch = await self._in_thread(lambda: self._prepare(batch.with_filter(filtered), number))
             advantage = parts.credit.advantage(batch)
+            batch = replace(batch, advantages=advantage)
             stats = await self._in_thread(lambda: self._learn(batch, advantage, number))
             parts.sampler.observe(batch)
         with seconds.of("sync"):
@@ -146,13 +151,24 @@ class Trainer:
             raise UserError(f"update {number}: no trajectory carries a reward: {trajectories[0].reason or 'no reason'}")
         batch = build_batch(scored)
         shuffled = self._recipe.controls.shuffle_rewards
-        return shuffle_rewards(batch, seed=self._seed(number)) if shuffled else batch
+        batch = shuffle_rewards(batch, seed=self._seed(number)) if shuffled else batch
+        for shaping in self._parts.shaping:
+            batch = replace(batch, rewards=batch.rewards + shaping.component(batch))
+        return batch
 
-    def _learn(self, batch: Batch, advantage: Floats, number: int) -> UpdateStats:
+    def _prepare(self, batch: Batch, number: int) -> Batch:
+        """The batch as the update's first weights see it."""
         learner = self._parts.learner
+        return learner.scored(learner.with_old_logprobs(batch, version=number - 1), needs_of(self._parts.credit))
+
+    def _learn(self, batch: Batch, advantage: Doubles, number: int) -> UpdateStats:
+        learner, credit = self._parts.learner, self._parts.credit
         learner.schedule(number, self._recipe.updates)
-        batch = learner.with_old_logprobs(batch, version=number - 1)
-        return learner.update(batch, advantage, seed=self._seed(number), stop=self._stop)
+        weights, keep = self._parts.correction.weights(batch)
+        kept = replace(batch, in_loss=batch.in_loss & keep)
+        stats = learner.update(kept, advantage, weights=weights, seed=self._seed(number), stop=self._stop)
+        metrics = {**stats.metrics, **correction_metrics(batch, weights, keep), **learner.fit_critic(batch, credit)}
+        return replace(stats, metrics=metrics)
 
     def _seed(self, number: int) -> int:
         return self._recipe.seed * 1_000_003 + number

@@ -14,9 +14,9 @@ import numpy as np
 from agenthub.records import Trajectory
 from agenthub.trainers.batch import solved
 from agenthub.trainers.filters import void_trajectories
-from agenthub.trainers.types import Batch, Reason
+from agenthub.trainers.types import Batch, Bools, Doubles, Reason
 
-__all__ = ["TIMES", "Seconds", "rollout_metrics", "without_times"]
+__all__ = ["TIMES", "Seconds", "correction_metrics", "rollout_metrics", "without_times"]
 
 TIMES = ("seconds", "tokens_per_s")
 """Keys that differ between two runs that are otherwise the same."""
@@ -70,6 +70,17 @@ def rollout_metrics(trajectories: Sequence[Trajectory], batch: Batch, reasons: M
         "turns": float(np.mean([len(trajectory.turns) for trajectory in scored])),
         "tokens": int(batch.action_mask.sum()),
         **_entropy(scored),
+    }
+
+
+def correction_metrics(batch: Batch, weights: Doubles, keep: Bools) -> dict[str, float]:
+    """What a correction did to the tokens in the loss; nothing where it did nothing."""
+    inside = batch.in_loss
+    if not inside.any() or ((weights[inside] == 1.0).all() and keep[inside].all()):
+        return {}
+    return {
+        "correction_weight": float(weights[inside].mean()),
+        "correction_dropped": float((inside & (~keep | (weights == 0.0))).sum()),
     }
 
 

@@ -1,26 +1,73 @@
 """The protocols of the trainer's plug-ins. A plug-in is a config dataclass plus a pure function over a Batch.
 
-Order of one update: rewards -> filter -> credit (sees `batch.in_stats`) -> loss (sees `batch.in_loss`) -> aggregate.
-State, where a plug-in has any, lives only in its `state_dict()`.
+Order of one update: shaping -> filter -> credit (sees `batch.in_stats`) -> correction (sees `batch.advantages`) ->
+loss (sees `batch.in_loss` less what the correction took out) -> aggregate. State, where a plug-in has any, lives only
+in its `state_dict()`, or for a loss in what `start` and `advance` return.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, get_type_hints, runtime_checkable
+
+from pydantic import TypeAdapter, ValidationError
 
 from agenthub.errors import ConfigError, nearest
-from agenthub.records import Floats
+from agenthub.records import frozen
 from agenthub.registry import registry
-from agenthub.trainers.types import Batch, Filtered
+from agenthub.trainers.types import Batch, Bools, Doubles, Filtered
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from agenthub.trainers.aggregate import Term
 
-__all__ = ["Credit", "Filter", "Loss", "make"]
+__all__ = [
+    "NEEDS",
+    "Correction",
+    "Credit",
+    "Filter",
+    "Loss",
+    "LossState",
+    "MeasuresReturns",
+    "Shaping",
+    "lacking",
+    "make",
+    "needs_of",
+]
+
+NEEDS: Mapping[str, str] = {
+    "entropies": "a policy that tells the entropies of its tokens",
+    "first_state_logsumexp": "the logits of the trained model",
+    "fork": "episodes that are forked: a rollout that branches",
+    "ref": "a reference model; set reference: initial",
+    "sum_pi_sq": "the logits of the trained model",
+    "teacher": "a teacher; set teacher to a model directory",
+    "value": "a critic; set critic: {}",
+}
+"""What a plug-in may need beyond log-probabilities, and what gives it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossState:
+    """What a loss is told beside the batch."""
+
+    step: int = 0
+    """Updates done."""
+    values: Mapping[str, float] = field(default_factory=frozen)
+    """The loss's own state, from its `start` and `advance`."""
+    logsumexp: Tensor | None = None
+    """f32[T], with gradient, of the logits before each token in the loss; None where it was not asked for."""
+
+
+class Shaping(Protocol):
+    """Adds a named component to the rewards, from what the trainer alone knows."""
+
+    def component(self, batch: Batch) -> Doubles:
+        """f64[N]: to be added to `rewards`."""
 
 
 class Filter(Protocol):
@@ -35,20 +82,47 @@ class Credit(Protocol):
 
     group_centred: ClassVar[bool]
     """Equal rewards give 0, and so does a group of one."""
+    needs: ClassVar[frozenset[str]]
+    """Of NEEDS."""
 
-    def advantage(self, batch: Batch) -> Floats:
-        """f32[T]: 0 off the action tokens. Group statistics are over trajectories that are `in_stats`."""
+    def advantage(self, batch: Batch) -> Doubles:
+        """f64[T]: 0 off the action tokens. Group statistics are over trajectories that are `in_stats`."""
+
+
+@runtime_checkable
+class MeasuresReturns(Protocol):
+    """A credit estimator with a critic."""
+
+    def returns(self, batch: Batch) -> Doubles:
+        """f64[T]: what the critic should have said; 0 off the action tokens."""
+
+
+class Correction(Protocol):
+    """Weighs tokens for the gap between the weights that sampled them and those that train."""
+
+    def weights(self, batch: Batch) -> tuple[Doubles, Bools]:
+        """(weights f64[T], tokens that stay in the loss bool[T]); 1 and True off the action tokens."""
 
 
 class Loss(Protocol):
     """Policy loss."""
 
     needs: ClassVar[frozenset[str]]
-    """What the forward pass must give beyond log-probabilities; empty for most."""
+    """What the forward pass must give beyond log-probabilities, of NEEDS; empty for most."""
     inert_at_zero: ClassVar[bool]
     """A token whose advantage is 0 adds neither loss nor gradient, so its log-probability need not be computed."""
+    reinforce_at_one: ClassVar[bool]
+    """With a ratio of 1 and a weight of 1 its gradient is REINFORCE's."""
+    corrects: ClassVar[bool]
+    """It weighs with the rollout's own probabilities itself, so that a correction would count twice."""
 
-    def terms(self, lp: Tensor, batch: Batch, A: Tensor, w: Tensor, state: Mapping[str, Any]) -> Sequence[Term]:
+    def start(self) -> dict[str, float]:
+        """The state before the first update; empty for most."""
+
+    def advance(self, state: Mapping[str, float], metrics: Mapping[str, float]) -> dict[str, float]:
+        """The state after an optimiser step with these metrics."""
+
+    def terms(self, lp: Tensor, batch: Batch, A: Tensor, w: Tensor, state: LossState) -> Sequence[Term]:
         """Token losses with their mask, aggregation and coefficient.
 
         Args:
@@ -64,14 +138,42 @@ def make(kind: str, uses: str, options: Mapping[str, Any], where: str = "") -> A
 
     Raises:
         UnknownName: nothing has that name.
-        ConfigError: an option is unknown or its value cannot be used.
+        ConfigError: an option is unknown, of the wrong type, or its value cannot be used.
     """
     cls = registry(kind).load(uses, where)
     known = [spec.name for spec in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []
     for key in options:
         if key not in known:
             raise ConfigError(where, f"{kind} {uses!r} has no option {key!r}{nearest(key, known)}")
+    hints = get_type_hints(cls) if options else {}
     try:
-        return cls(**options)
+        return cls(**{key: _typed(key, value, hints[key]) for key, value in options.items()})
     except (TypeError, ValueError) as error:
         raise ConfigError(where, f"{kind} {uses!r}: {error}") from error
+
+
+def _typed(key: str, value: Any, hint: Any) -> Any:
+    """The value as the option's type has it: a list for a tuple and an integer for a float will do, no more.
+
+    Raises:
+        ValueError: it is of another type.
+    """
+    try:
+        # As JSON: strict there takes a list for a tuple, and still no text for a number.
+        return TypeAdapter(hint).validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        expected = "; ".join(dict.fromkeys(fault["msg"] for fault in error.errors()))
+        raise ValueError(f"{key} is {value!r}: {expected}") from error
+
+
+def needs_of(*plugins: Any) -> frozenset[str]:
+    """What these plug-ins need together."""
+    return frozenset().union(*(getattr(plugin, "needs", frozenset()) for plugin in plugins))
+
+
+def lacking(kind: str, uses: str, plugin: Any, provided: Collection[str]) -> str | None:
+    """What keeps a plug-in from working where only `provided` is there, as a sentence; None where nothing does."""
+    missing = sorted(getattr(plugin, "needs", frozenset()) - set(provided))
+    if not missing:
+        return None
+    return f"{kind} {uses!r} needs {'; and '.join(NEEDS.get(need, need) for need in missing)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +21,13 @@ from agenthub.renderer import Renderer
 from agenthub.rollout import Collector
 from agenthub.trainers.checkpoint import Checkpoints
 from agenthub.trainers.config import Recipe
+from agenthub.trainers.critic import Critic
 from agenthub.trainers.evaluate import Evaluation, evaluate
 from agenthub.trainers.folder import RunFolder
 from agenthub.trainers.hub import hub_of, protocol_of, task_ids
 from agenthub.trainers.learner import Learner
 from agenthub.trainers.loop import Parts, Reporter, Trainer
+from agenthub.trainers.scoring import Models as BesideModels
 from agenthub.trainers.sync.embedded import EmbeddedSync
 
 __all__ = ["Held", "Models", "evaluate_policy", "load_models", "load_policy", "renderer_for", "train"]
@@ -93,6 +96,25 @@ def renderer_for(name: str, tokenizer: Any, protocol: str) -> Renderer:
     return made
 
 
+def beside(recipe: Recipe, model: Any) -> BesideModels:
+    """The models that a recipe's plug-ins need beside the trained one.
+
+    Raises:
+        UserError: the teacher cannot be loaded.
+    """
+    device = next(model.parameters()).device
+    critic = Critic(model.config.hidden_size, recipe.critic, device) if recipe.critic else None
+    return BesideModels(
+        reference=_frozen(copy.deepcopy(model)) if recipe.reference == "initial" else None,
+        teacher=_frozen(load_model(Path(recipe.teacher))[0]) if recipe.teacher else None,
+        critic=critic,
+    )
+
+
+def _frozen(model: Any) -> Any:
+    return model.eval().requires_grad_(False)
+
+
 def _collector(
     hub: Hub, policy: EmbeddedPolicy, renderer: Renderer, protocol: str, sampling: Sampling, *, blank: bool = False
 ) -> Collector:
@@ -144,7 +166,16 @@ async def _parts(hub: Hub, recipe: Recipe, models: Models) -> Parts:
         sampler=recipe.sampler.make().start(train_ids, recipe.seed),
         filter=recipe.filter.make(),
         credit=recipe.credit.make(),
-        learner=Learner(models.learner, recipe.loss.make(), recipe.optim, temperature=size.temperature),
+        correction=recipe.correction.make(),
+        shaping=[part.make() for part in recipe.shaping],
+        learner=Learner(
+            models.learner,
+            recipe.loss.make(),
+            recipe.optim,
+            temperature=size.temperature,
+            regularisers=[part.make() for part in recipe.regularise],
+            beside=beside(recipe, models.learner),
+        ),
         sync=EmbeddedSync(models.policy, bound=recipe.sync_bound),
     )
 

@@ -11,18 +11,24 @@ Numpy only. Padding is a view that `view` makes at the model's door.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agenthub.records import Finish, Floats, Ints, frozen
 
-__all__ = ["Batch", "Bools", "Doubles", "Filtered", "Reason", "Sample", "TurnFacts"]
+__all__ = ["EXPERT", "REFINED", "Batch", "Bools", "Doubles", "Filtered", "Reason", "Sample", "Scores", "TurnFacts"]
 
 Bools = NDArray[np.bool_]
 Doubles = NDArray[np.float64]
+
+EXPERT = "expert"
+"""Name of the policy behind trajectories that were recorded elsewhere and are imitated."""
+REFINED = "refined"
+"""Name of the policy behind answers that it rewrote after a critique; off its own distribution."""
 
 
 class Reason(StrEnum):
@@ -42,6 +48,14 @@ class Reason(StrEnum):
     """The group's mean outcome is below the gate."""
     TOO_EASY = "too_easy"
     """The group's mean outcome is above the gate."""
+    NO_CALL = "no_call"
+    """No turn of the trajectory calls a tool."""
+    CALLS_FAILED = "all_calls_failed"
+    """Every call of the trajectory failed."""
+    EXECUTION_FAILED = "execution_failed"
+    """A call of the trajectory failed."""
+    PREFIX = "forked_prefix"
+    """Turns before the fork belong to the trajectory that was forked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +77,8 @@ class Sample:
     group: str
     policy: str
     """Name of the policy whose turns these are."""
+    entropies: Doubles | None = None
+    """f64[L]: 0 where `action_mask` is False; None where the policy does not tell them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +94,30 @@ class TurnFacts:
     observed: bool
     """The turn got a tool's result (not a mere notice of the hub)."""
     finish: Finish
+    anchor: str = ""
+    """What the policy was shown before this turn; GiGPO takes equal ones for equal states of the world."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """What is known of each token beyond its log-probability, all [T]; None where no plug-in needs it."""
+
+    entropies: NDArray[Any] | None = None
+    """Of the sampling distribution, nats, as the policy told them."""
+    ref_logprobs: NDArray[Any] | None = None
+    """Under the frozen reference model."""
+    teacher_logprobs: NDArray[Any] | None = None
+    sum_pi_sq: NDArray[Any] | None = None
+    """Sum over the vocabulary of squared probabilities, from the forward pass that gave `old_logprobs`."""
+    values: NDArray[Any] | None = None
+    """The critic's expected return-to-go before the token."""
+    ref_logsumexp: NDArray[Any] | None = None
+    """Logsumexp of the reference model's logits before the token."""
+
+    def take(self, tokens: NDArray[np.intp]) -> Scores:
+        """The scores of these tokens."""
+        rows = {spec.name: getattr(self, spec.name) for spec in fields(self)}
+        return Scores(**{name: row if row is None else row[tokens] for name, row in rows.items()})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +175,19 @@ class Batch:
     """bool[S]: all True until a filter has spoken."""
     old_logprobs: Floats
     """f32[T]: under the weights that the update starts from; the rollout's until the learner recomputes them."""
+    tasks: tuple[str, ...]
+    """[N]"""
+    fork_turn: Ints
+    """i32[N]: turns that the trajectory shares with the one it was forked from; -1 where it was not forked."""
+    parent: Ints
+    """i32[N]: the trajectory that it was forked from; -1 where there is none or it is not in the batch."""
+    peers: Ints
+    """i32[N]: members of the trajectory's group that count in its statistics."""
+    peers_solved: Ints
+    """i32[N]: how many of them have the full outcome."""
+    scores: Scores = Scores()
+    advantages: Doubles | None = None
+    """f64[T]; None until credit has been given."""
     keep_group: Mapping[str, bool] = field(default_factory=frozen)
     """Empty until a filter has spoken."""
 
@@ -160,20 +213,65 @@ class Batch:
 
     @property
     def trajectory_in_stats(self) -> Bools:
-        """bool[N]: True where every sample of the trajectory counts; a trajectory without samples does not."""
+        """bool[N]: True where every sample of the trajectory counts; one without samples, or an expert's, does not."""
         counts = np.zeros(self.trajectories, bool)
         counts[self.trajectory_of_sample] = True
         counts[self.trajectory_of_sample[~self.in_stats]] = False
-        return counts
+        return counts & ~self.by(EXPERT)
+
+    @property
+    def solved(self) -> Bools:
+        """bool[N]: the outcome is full."""
+        return self.outcomes >= 1.0 - 1e-6
+
+    @property
+    def step_rewards(self) -> Doubles:
+        """f64[K]: the turn's own components, and the outcome at the trajectory's last turn."""
+        rewards = self.turn_rewards.copy()
+        np.add.at(rewards, self.last_turn[self.last_turn >= 0], self.outcomes[self.last_turn >= 0])
+        return rewards
+
+    @property
+    def last_turn(self) -> NDArray[np.intp]:
+        """i64[N]: index of the trajectory's last turn; -1 where it has none."""
+        last = np.full(self.trajectories, -1, np.intp)
+        last[self.trajectory_of_turn] = np.arange(self.trajectory_of_turn.shape[0])
+        return last
+
+    @property
+    def turn_index(self) -> Ints:
+        """i32[K]: the turn's place within its trajectory, from 0."""
+        counts = np.bincount(self.trajectory_of_turn, minlength=self.trajectories)
+        first = np.concatenate([[0], np.cumsum(counts)[:-1]])
+        place: Ints = (np.arange(self.trajectory_of_turn.shape[0]) - first[self.trajectory_of_turn]).astype(np.int32)
+        return place
+
+    def by(self, policy: str) -> Bools:
+        """bool[N]: True where the policy of that name played in the trajectory."""
+        rows = np.array([name == policy for name in self.policy_of_sample], bool)
+        return np.isin(np.arange(self.trajectories), self.trajectory_of_sample[rows])
+
+    def tokens_by(self, policy: str) -> Bools:
+        """bool[T]: action tokens of the policy of that name."""
+        rows = np.array([name == policy for name in self.policy_of_sample], bool)
+        return self.action_mask & rows[self.sample_of_token] if rows.size else self.action_mask
 
     def with_filter(self, filtered: Filtered) -> Batch:
         """The same batch with the filter's masks; tokens that are no action tokens never enter the loss."""
-        return replace(
+        batch = replace(
             self,
             in_loss=filtered.in_loss & self.action_mask,
             in_stats=filtered.in_stats,
             keep_group=frozen(filtered.keep_group),
         )
+        return batch.with_peers()
+
+    def with_peers(self) -> Batch:
+        """The same batch with `peers` and `peers_solved` counted from who is in the statistics."""
+        counts, group = self.trajectory_in_stats, self.group_of_trajectory
+        peers = np.bincount(group[counts], minlength=len(self.groups))
+        solved = np.bincount(group[counts & self.solved], minlength=len(self.groups))
+        return replace(self, peers=peers[group].astype(np.int32), peers_solved=solved[group].astype(np.int32))
 
     def select(self, trajectories: Ints) -> Batch:
         """The batch of these trajectories alone, in this order; group names stay as they are."""
@@ -200,6 +298,13 @@ class Batch:
             in_loss=self.in_loss[tokens],
             in_stats=self.in_stats[samples],
             old_logprobs=self.old_logprobs[tokens],
+            tasks=tuple(self.tasks[n] for n in trajectories),
+            fork_turn=self.fork_turn[trajectories],
+            parent=_renumbered_or_none(self.parent[trajectories], trajectories, self.trajectories),
+            peers=self.peers[trajectories],
+            peers_solved=self.peers_solved[trajectories],
+            scores=self.scores.take(tokens),
+            advantages=None if self.advantages is None else self.advantages[tokens],
         )
 
 
@@ -218,3 +323,11 @@ def _renumbered(values: Ints, kept: NDArray[np.intp] | Ints) -> Ints:
     place = np.full(int(np.max(kept)) + 1, -1, np.int32)
     place[kept] = np.arange(len(kept), dtype=np.int32)
     return place[values]
+
+
+def _renumbered_or_none(values: Ints, kept: Ints, size: int) -> Ints:
+    """`values` as positions within `kept`; -1 where a value is not among them."""
+    place = np.full(size + 1, -1, np.int32)
+    place[kept] = np.arange(len(kept), dtype=np.int32)
+    place[size] = -1
+    return place[np.where(values < 0, size, values)]

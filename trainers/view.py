@@ -17,7 +17,21 @@ from torch import Tensor
 
 from agenthub.trainers.types import Batch, Bools
 
-__all__ = ["View", "token_scores", "views"]
+__all__ = ["Scored", "View", "hidden_states", "token_scores", "views"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """What a forward pass says of the chosen tokens of a view, each f32[M]."""
+
+    lp: Tensor
+    """Log-probability, with gradient."""
+    entropy: Tensor
+    """Of the token's distribution, nats; detached."""
+    logsumexp: Tensor | None = None
+    """Of the logits, with gradient; None unless asked for."""
+    sum_pi_sq: Tensor | None = None
+    """Sum over the vocabulary of squared probabilities; detached; None unless asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,21 +97,33 @@ def _view(
     )
 
 
-def token_scores(model: Any, view: View, *, temperature: float) -> tuple[Tensor, Tensor]:
-    """Log-probability of each chosen token and entropy in nats of its distribution, both f32[M].
+def hidden_states(model: Any, view: View) -> Tensor:
+    """f32[M, width]: last hidden state of the model's trunk before each chosen token."""
+    body = getattr(model, model.base_model_prefix)
+    hidden = body(input_ids=view.ids, use_cache=False).last_hidden_state
+    chosen: Tensor = hidden.reshape(-1, hidden.shape[-1]).index_select(0, view.before)
+    return chosen
 
-    Gradient flows through the log-probabilities alone.
+
+def token_scores(
+    model: Any, view: View, *, temperature: float, logsumexp: bool = False, sum_pi_sq: bool = False
+) -> Scored:
+    """Log-probability of each chosen token and what else is asked for, all from one forward pass.
 
     Args:
         model: a causal language model of transformers.
-        temperature: that of the sampling distribution.
+        temperature: that of the sampling distribution; everything is of the logits divided by it.
     """
-    body = getattr(model, model.base_model_prefix)
-    hidden = body(input_ids=view.ids, use_cache=False).last_hidden_state
-    chosen = hidden.reshape(-1, hidden.shape[-1]).index_select(0, view.before)
-    logits = model.get_output_embeddings()(chosen)
+    logits = model.get_output_embeddings()(hidden_states(model, view))
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
     logs = torch.log_softmax(logits, dim=-1)
     with torch.no_grad():
-        entropy = -(logs.exp() * logs).sum(dim=-1)
-    return logs.gather(1, view.targets[:, None])[:, 0], entropy
+        pi = logs.exp()
+        entropy = -(pi * logs).sum(dim=-1)
+        squares = (pi * pi).sum(dim=-1) if sum_pi_sq else None
+    return Scored(
+        lp=logs.gather(1, view.targets[:, None])[:, 0],
+        entropy=entropy,
+        logsumexp=torch.logsumexp(logits, dim=-1) if logsumexp else None,
+        sum_pi_sq=squares,
+    )

@@ -39,7 +39,7 @@ def test_the_list_names_the_plugins() -> None:
         (BASE + "updates: many\n", 7, "updates is 'many'"),
         (BASE.replace("uses: grpo", "uses: gpro"), 5, "no credit named 'gpro'; did you mean 'grpo'"),
         (BASE.replace("{uses: ppo}", "{uses: ppo, args: {cliplow: 1}}"), 6, "did you mean 'clip_low'"),
-        (BASE.replace("{uses: ppo}", "{uses: ppo, args: {clip_low: 1}}"), 6, "clip_low 1 must be in 0 to 1"),
+        (BASE.replace("{uses: ppo}", "{uses: ppo, args: {clip_low: 1}}"), 6, "clip_low 1.0 must be in 0 to 1"),
         (BASE + "rollout: {group_size: 0}\n", 7, "greater than or equal to 1"),
         (BASE + "rollout: {temperature: 0}\n", 7, "greater than 0"),
         (BASE + "optim: {warmup: 50}\n", 1, "more than updates"),

@@ -1,69 +1,50 @@
-"""One suite over every registered filter, credit and loss: what each plug-in of a kind keeps."""
+"""One suite over every registered plug-in but the losses: what each of a kind keeps."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from agenthub.records import ints
 from agenthub.registry import registry
-from agenthub.trainers.aggregate import MODES, total
-from agenthub.trainers.plugins import make
-from agenthub.trainers.types import Batch
-from tests.trainers.fakes import batch_of, mixed_batch
+from agenthub.trainers.plugins import NEEDS, make
+from tests.trainers.contracts import padded, rich, rich_batch
+from tests.trainers.fakes import ANSWER, CODE, PROSE, batch_of, mixed_batch, trajectory
 
-FILTERS = registry("filter").names()
-CREDITS = registry("credit").names()
-LOSSES = registry("loss").names()
-STRICT: dict[str, dict[str, Any]] = {"simpletir": {"min_n": 2, "std_min": 1e-3, "truncated": "drop"}}
-
-
-def padded(batch: Batch, extra: int = 3) -> Batch:
-    """The same batch with `extra` tokens that nobody sampled at the end of each sample."""
-    order = np.argsort(
-        np.concatenate([batch.sample_of_token, np.repeat(np.arange(batch.samples), extra)]), kind="stable"
-    )
-    ends = np.searchsorted(batch.sample_of_token, np.arange(batch.samples), side="right") - 1
-
-    def grown(values: np.ndarray[Any, Any], filler: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return np.concatenate([values, filler.astype(values.dtype)])[order]
-
-    zeros = np.zeros(batch.samples * extra)
-    return replace(
-        batch,
-        ids=grown(batch.ids, zeros + 7),
-        action_mask=grown(batch.action_mask, zeros),
-        sample_of_token=grown(batch.sample_of_token, np.repeat(np.arange(batch.samples), extra)),
-        turn_of_token=grown(batch.turn_of_token, np.repeat(batch.turn_of_token[ends], extra)),
-        logprobs=grown(batch.logprobs, zeros - 3.0),
-        versions=grown(batch.versions, zeros - 1),
-        in_loss=grown(batch.in_loss, zeros),
-        old_logprobs=grown(batch.old_logprobs, zeros - 3.0),
-    )
+STRICT: dict[str, dict[str, Any]] = {
+    "simpletir": {"min_n": 2, "std_min": 1e-3, "truncated": "drop"},
+    "no_call": {"effect": "drop"},
+    "overlong": {"effect": "drop"},
+    "otb": {"handle_zero_tail": False},
+    "gae": {"level": "turn"},
+    "gigpo": {"mode": "mean_std_norm", "episode_rows": False},
+    "flow_grpo": {"statistics": "turns"},
+    "arpo": {"sharing": "hard"},
+    "step_wise": {"per_step": True},
+    "opmd": {"baseline": "logavgexp"},
+    "tis": {"level": "sequence", "normalise": True},
+    "mis": {"level": "token"},
+    "icepop": {"level": "sequence"},
+    "rejection": {"over": "token", "measure": "k3", "high": 0.01},
+    "rlcr": {"form": "code"},
+}
+STYLES = pytest.mark.parametrize("options", [{}, STRICT], ids=["defaults", "strict"])
 
 
-def loss_of(name: str, batch: Batch, lp: torch.Tensor, A: torch.Tensor, **options: Any) -> torch.Tensor:
-    terms = make("loss", name, options).terms(lp, batch, A, torch.ones_like(A), {})
-    return total(terms, torch.as_tensor(batch.sample_of_token).long())
+def order_of(size: int) -> Any:
+    return ints(np.random.default_rng(5).permutation(size))
 
 
-def near(batch: Batch, seed: int = 0) -> torch.Tensor:
-    """Log-probabilities a little off the rollout's, in f64, with gradient."""
-    noise = np.random.default_rng(seed).normal(0.0, 0.15, batch.tokens)
-    return torch.tensor(batch.old_logprobs.astype(np.float64) + noise, requires_grad=True)
+def tokens_in(batch: Any, order: Any) -> Any:
+    return np.concatenate([np.flatnonzero(batch.trajectory_of_token == n) for n in order])
 
 
-def advantages(batch: Batch, seed: int = 1) -> torch.Tensor:
-    values = np.random.default_rng(seed).normal(size=batch.trajectories)
-    return torch.tensor(np.where(batch.action_mask, values[batch.trajectory_of_token], 0.0))
-
-
-@pytest.mark.parametrize("options", [{}, STRICT], ids=["defaults", "strict"])
-@pytest.mark.parametrize("name", FILTERS)
+@STYLES
+@pytest.mark.parametrize("name", registry("filter").names())
 class TestFilter:
     def test_only_action_tokens_stay_and_everything_that_leaves_has_a_reason(self, name: str, options: Any) -> None:
         batch = mixed_batch()
@@ -83,7 +64,7 @@ class TestFilter:
 
     def test_permuting_trajectories_commutes(self, name: str, options: Any) -> None:
         batch = mixed_batch()
-        order = ints(np.random.default_rng(5).permutation(batch.trajectories))
+        order = order_of(batch.trajectories)
         plugin = make("filter", name, options.get(name, {}))
         moved = plugin.apply(batch.select(order))
         still = batch.with_filter(plugin.apply(batch)).select(order)
@@ -92,147 +73,167 @@ class TestFilter:
         assert moved.keep_group == still.keep_group
 
 
-@pytest.mark.parametrize("name", CREDITS)
+@STYLES
+@pytest.mark.parametrize("name", registry("credit").names())
 class TestCredit:
-    def test_only_action_tokens_have_an_advantage_and_it_is_a_plain_array(self, name: str) -> None:
-        batch = mixed_batch()
-        advantage = make("credit", name, {}).advantage(batch)
-        assert advantage.dtype == np.float32  # numpy: no gradient can flow
+    def test_only_action_tokens_have_an_advantage_and_it_is_a_plain_array(self, name: str, options: Any) -> None:
+        batch = rich_batch()
+        plugin = make("credit", name, options.get(name, {}))
+        advantage = plugin.advantage(batch)
+        assert advantage.dtype == np.float64  # numpy: no gradient can flow
         assert advantage.shape == (batch.tokens,)
         assert not advantage[~batch.action_mask].any()
         assert np.abs(advantage).max() > 0
+        assert plugin.needs <= set(NEEDS)
 
-    def test_padding_changes_nothing(self, name: str) -> None:
-        batch = mixed_batch()
-        plugin = make("credit", name, {})
+    def test_padding_changes_nothing(self, name: str, options: Any) -> None:
+        batch = rich_batch()
+        plugin = make("credit", name, options.get(name, {}))
         after = plugin.advantage(padded(batch))[padded(batch).action_mask]
         assert after.tolist() == plugin.advantage(batch)[batch.action_mask].tolist()
 
-    def test_permuting_trajectories_commutes(self, name: str) -> None:
-        batch = mixed_batch()
-        order = ints(np.random.default_rng(5).permutation(batch.trajectories))
-        plugin = make("credit", name, {})
-        still = plugin.advantage(batch)
-        tokens = np.concatenate([np.flatnonzero(batch.trajectory_of_token == n) for n in order])
-        assert plugin.advantage(batch.select(order)) == pytest.approx(still[tokens], abs=1e-6)
+    def test_permuting_trajectories_commutes(self, name: str, options: Any) -> None:
+        batch = rich_batch()
+        order = order_of(batch.trajectories)
+        plugin = make("credit", name, options.get(name, {}))
+        still = plugin.advantage(batch)[tokens_in(batch, order)]
+        assert plugin.advantage(batch.select(order)) == pytest.approx(still, abs=1e-9)
 
-    def test_who_is_out_of_the_statistics_changes_nobody_elses_advantage(self, name: str) -> None:
-        batch = batch_of([1.0, 0.0, 0.0, 1.0, 0.3])
+    def test_who_is_out_of_the_statistics_changes_nobody_elses_advantage(self, name: str, options: Any) -> None:
+        batch = rich(batch_of([1.0, 0.0, 0.0, 1.0, 0.3]))
         left = replace(batch, in_stats=np.array([True] * 4 + [False]))
         four = batch.select(ints([0, 1, 2, 3]))
-        plugin = make("credit", name, {})
+        plugin = make("credit", name, options.get(name, {}))
         got = plugin.advantage(left)[left.trajectory_of_token < 4]
         assert got.tolist() == pytest.approx(plugin.advantage(four).tolist())
 
     @pytest.mark.parametrize("rewards", [[0.7], [0.1] * 3, [1.0] * 8, [0.0] * 5])
     def test_group_centred_credit_is_0_for_equal_rewards_and_for_a_group_of_one(
-        self, name: str, rewards: list[float]
+        self, name: str, options: Any, rewards: list[float]
     ) -> None:
-        plugin = make("credit", name, {})
+        plugin = make("credit", name, options.get(name, {}))
         if plugin.group_centred:
-            assert not plugin.advantage(batch_of(rewards)).any()
+            assert not plugin.advantage(rich(batch_of(rewards))).any()
+
+    def test_a_batch_in_which_nobody_counts_has_finite_advantages(self, name: str, options: Any) -> None:
+        batch = replace(rich_batch(), in_stats=np.zeros(7, bool))
+        assert np.isfinite(make("credit", name, options.get(name, {})).advantage(batch)).all()
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("name", LOSSES)
-class TestLoss:
-    def options(self, mode: str) -> dict[str, Any]:
-        return {"aggregation": mode, "max_length": 16 if mode == "seq-mean-token-sum-norm" else 0}
+@STYLES
+@pytest.mark.parametrize("name", registry("correction").names())
+class TestCorrection:
+    def test_weights_are_plain_and_touch_action_tokens_alone(self, name: str, options: Any) -> None:
+        batch = rich_batch()
+        weights, keep = make("correction", name, options.get(name, {})).weights(batch)
+        assert weights.dtype == np.float64  # numpy: no gradient can flow
+        assert keep.dtype == np.bool_
+        assert (weights >= 0.0).all()
+        assert (weights[~batch.action_mask] == 1.0).all()
+        assert keep[~batch.action_mask].all()
 
-    def test_no_gradient_through_the_advantages(self, name: str, mode: str) -> None:
-        batch = mixed_batch()
-        A = advantages(batch).requires_grad_(True)
-        loss_of(name, batch, near(batch), A, **self.options(mode)).backward()  # type: ignore[no-untyped-call]
-        assert A.grad is None
+    def test_two_engines_that_agree_are_left_alone(self, name: str, options: Any) -> None:
+        batch = rich_batch()
+        weights, keep = make("correction", name, options.get(name, {})).weights(
+            replace(batch, logprobs=batch.old_logprobs)
+        )
+        assert (weights == 1.0).all()
+        assert keep.all()
 
-    def test_an_empty_mask_gives_loss_0_and_gradient_0(self, name: str, mode: str) -> None:
-        batch = replace(mixed_batch(), in_loss=np.zeros(mixed_batch().tokens, bool))
-        lp = torch.full((batch.tokens,), float("nan"), dtype=torch.float64, requires_grad=True)
-        loss = loss_of(name, batch, lp, advantages(batch), **self.options(mode))
-        (slope,) = torch.autograd.grad(loss, lp)
-        assert loss.item() == 0.0
-        assert not slope.any()
-
-    def test_tokens_off_the_mask_and_padding_change_nothing(self, name: str, mode: str) -> None:
-        batch = mixed_batch()
-        lp, A = near(batch), advantages(batch)
+    def test_padding_changes_nothing_and_permuting_commutes(self, name: str, options: Any) -> None:
+        batch, order = rich_batch(), order_of(7)
+        plugin = make("correction", name, options.get(name, {}))
+        weights, keep = plugin.weights(batch)
         wide = padded(batch)
-        wild = torch.full((wide.tokens,), 50.0, dtype=torch.float64)
-        wild_A = torch.full((wide.tokens,), -9.0, dtype=torch.float64)
-        inside = torch.from_numpy(wide.action_mask)
-        wild[inside], wild_A[inside] = lp.detach()[batch.action_mask], A[batch.action_mask]
-        expected = loss_of(name, batch, lp, A, **self.options(mode))
-        assert loss_of(name, wide, wild, wild_A, **self.options(mode)).item() == pytest.approx(expected.item())
+        for other, mine, theirs in (
+            (wide, np.flatnonzero(batch.action_mask), np.flatnonzero(wide.action_mask)),
+            (batch.select(order), tokens_in(batch, order), np.arange(batch.tokens)),
+        ):
+            w, k = plugin.weights(other)
+            assert w[theirs] == pytest.approx(weights[mine])
+            assert k[theirs].tolist() == keep[mine].tolist()
 
-    def test_a_loss_that_is_inert_at_zero_does_not_read_what_has_no_advantage(self, name: str, mode: str) -> None:
-        if not make("loss", name, self.options(mode)).inert_at_zero:
-            return
-        batch = mixed_batch()
-        A = advantages(batch) * torch.from_numpy(batch.trajectory_of_token % 2 == 0)
-        losses = []
-        for missing in (None, 0.0):
-            lp = near(batch)
-            read = lp if missing is None else torch.where(A == 0, torch.full_like(lp, missing), lp)
-            loss = loss_of(name, batch, read, A, **self.options(mode))
-            (slope,) = torch.autograd.grad(loss, lp)
-            assert not slope[A == 0].any()
-            losses.append((loss.item(), slope.tolist()))
-        assert losses[0] == losses[1]
-
-    def test_permuting_trajectories_commutes(self, name: str, mode: str) -> None:
-        batch = mixed_batch()
-        lp, A = near(batch), advantages(batch)
-        order = np.random.default_rng(5).permutation(batch.trajectories)
-        tokens = np.concatenate([np.flatnonzero(batch.trajectory_of_token == n) for n in order])
-        moved = loss_of(name, batch.select(ints(order)), lp[tokens], A[tokens], **self.options(mode))
-        still = loss_of(name, batch, lp, A, **self.options(mode))
-        assert moved.item() == pytest.approx(still.item())
-
-    def test_with_ratio_1_the_gradient_is_that_of_reinforce(self, name: str, mode: str) -> None:
-        batch = mixed_batch()
-        A = advantages(batch)
-        lp = torch.tensor(batch.old_logprobs.astype(np.float64), requires_grad=True)
-        (slope,) = torch.autograd.grad(loss_of(name, batch, lp, A, **self.options(mode)), lp)
-        weight = torch.autograd.grad(_sum_of(batch, mode, lp), lp)[0]
-        assert slope.tolist() == pytest.approx((-A * weight).tolist(), abs=1e-12)
-
-    def test_the_gradient_agrees_with_finite_differences(self, name: str, mode: str) -> None:
-        batch = mixed_batch()
-        lp, A = near(batch), advantages(batch)
-        loss = loss_of(name, batch, lp, A, **self.options(mode))
-        (slope,) = torch.autograd.grad(loss, lp)
-        step = 1e-6
-        for place in np.flatnonzero(batch.action_mask)[::3]:
-            ends = []
-            for sign in (1, -1):
-                moved = lp.detach().clone()
-                moved[place] += sign * step
-                ends.append(loss_of(name, batch, moved, A, **self.options(mode)).item())
-            assert (ends[0] - ends[1]) / (2 * step) == pytest.approx(slope[place].item(), abs=1e-6)
+    def test_an_unknown_probability_and_an_empty_loss_give_no_nan(self, name: str, options: Any) -> None:
+        batch = rich_batch()
+        unknown = replace(batch, logprobs=np.full(batch.tokens, np.nan), in_loss=np.zeros(batch.tokens, bool))
+        weights, keep = make("correction", name, options.get(name, {})).weights(unknown)
+        assert (weights == 1.0).all()
+        assert keep.all()
 
 
-def _sum_of(batch: Batch, mode: str, lp: torch.Tensor) -> torch.Tensor:
-    """The aggregate of lp itself, from its written definition: its gradient is each token's weight."""
-    rows = [lp[torch.from_numpy((batch.sample_of_token == s) & batch.action_mask)] for s in range(batch.samples)]
-    sizes = torch.tensor([len(row) for row in rows], dtype=lp.dtype)
-    sums = torch.stack([row.sum() for row in rows])
-    return {
-        "token-mean": sums.sum() / sizes.sum(),
-        "token-sum": sums.sum(),
-        "seq-mean-token-sum": sums.mean(),
-        "seq-mean-token-mean": (sums / sizes).mean(),
-        "seq-mean-token-sum-norm": sums.mean() / 16,
-    }[mode]
+@STYLES
+@pytest.mark.parametrize("name", registry("shaping").names())
+class TestShaping:
+    def test_a_component_is_one_finite_number_a_trajectory_and_commutes_with_everything(
+        self, name: str, options: Any
+    ) -> None:
+        batch, order = mixed_batch(), order_of(7)
+        plugin = make("shaping", name, options.get(name, {}))
+        component = plugin.component(batch)
+        assert component.shape == (7,)
+        assert np.isfinite(component).all()
+        assert plugin.component(padded(batch)).tolist() == component.tolist()
+        assert plugin.component(batch.select(order)).tolist() == component[order].tolist()
 
 
-def test_a_correction_weight_scales_the_token_loss_and_carries_no_gradient() -> None:
-    batch = batch_of([1.0, 0.0])
-    A = advantages(batch)
-    lp = near(batch)
-    w = torch.full_like(A, 0.5, requires_grad=True)
-    plugin = make("loss", "ppo", {})
-    sample = torch.as_tensor(batch.sample_of_token).long()
-    half = total(plugin.terms(lp, batch, A, w, {}), sample)
-    half.backward()  # type: ignore[no-untyped-call]
-    assert w.grad is None
-    assert half.item() == pytest.approx(loss_of("ppo", batch, lp, A).item() / 2)
+@pytest.mark.parametrize("name", registry("sampler").names())
+class TestSampler:
+    TASKS = (*(f"easy-{n}" for n in range(3)), *(f"hard-{n}" for n in range(3)))
+
+    def round_of(self, sampler: Any, number: int) -> tuple[list[str], list[str]]:
+        """(tasks drawn, groups replayed) of one update."""
+        drawn = sampler.next(4)
+        rows = [
+            replace(
+                trajectory([ANSWER], reward=float(member % 2 or "easy" in task), group=f"u{number}/{n}", member=member),
+                task=f"suite/{task}",
+            )
+            for n, task in enumerate(drawn)
+            for member in range(2)
+        ]
+        earlier = sampler.replay(rows)
+        from agenthub.trainers.batch import build_batch
+
+        batch = build_batch([*rows, *earlier])
+        sampler.observe(replace(batch, advantages=np.where(batch.action_mask, 1.0, 0.0)))
+        return drawn, [one.group for one in earlier]
+
+    def test_resuming_from_its_state_as_json_equals_going_on(self, name: str) -> None:
+        plugin = make("sampler", name, {})
+        whole, cut = plugin.start(self.TASKS, 3), plugin.start(self.TASKS, 3)
+        expected = [self.round_of(whole, number) for number in range(8)]
+        assert [self.round_of(cut, number) for number in range(3)] == expected[:3]
+        state = json.loads(json.dumps(cut.state_dict()))
+        resumed = plugin.start(self.TASKS, 3)
+        resumed.load_state_dict(state)
+        assert [self.round_of(resumed, number) for number in range(3, 8)] == expected[3:]
+
+    def test_it_draws_tasks_that_it_was_given_and_as_many_as_asked(self, name: str) -> None:
+        sampler = make("sampler", name, {}).start(self.TASKS, 0)
+        for number in range(5):
+            drawn, _ = self.round_of(sampler, number)
+            assert len(drawn) == 4
+            assert set(drawn) <= set(self.TASKS)
+
+
+@pytest.mark.parametrize("name", registry("rollout").names())
+class TestRollout:
+    def test_it_is_a_function_of_what_it_is_told(self, name: str) -> None:
+        plugin, again = make("rollout", name, {}), make("rollout", name, {})
+        for update in (1, 100, 101, 10_000):
+            assert plugin.horizon(update) == again.horizon(update)
+            assert plugin.horizon(update) is None or plugin.horizon(update) >= 1
+        for entropy in (0.0, 1.0, 3.0):
+            assert 0 <= plugin.roots(8, 1.0, entropy) <= 8
+            assert plugin.branches(1.0, entropy, 0) in (True, False)
+
+
+def test_a_kind_without_a_member_is_not_declared() -> None:
+    from agenthub.registry import KINDS
+
+    assert all(kind.names() for kind in KINDS.values())
+
+
+def test_texts_of_the_fakes_are_what_the_filters_take_them_for() -> None:
+    batch = mixed_batch()
+    assert {turn.text for turn in batch.turns} == {ANSWER, CODE, PROSE}

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from agenthub.trainers.batch import build_batch
 from agenthub.trainers.controls import shuffle_rewards
 from agenthub.trainers.credit import GRPO, MTGRPO
-from agenthub.trainers.types import Batch
+from agenthub.trainers.types import Batch, Doubles
 from tests.trainers.fakes import ANSWER, CODE, PROSE, batch_of, mixed_batch, trajectory
 
 
-def by_trajectory(batch: Batch, advantage: np.ndarray[tuple[int], np.dtype[np.float32]]) -> list[float]:
+def by_trajectory(batch: Batch, advantage: Doubles) -> list[float]:
     return [
         float(advantage[(batch.trajectory_of_token == n) & batch.action_mask][0]) for n in range(batch.trajectories)
     ]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from agenthub.trainers.aggregate import aggregate
+from agenthub.trainers.aggregate import Axes, aggregate
 from agenthub.trainers.losses import PPO, clipped_surrogate
 
 RATIO = [0.5, 0.9, 1.1, 1.25, 1.5, 3.5]
@@ -50,15 +50,15 @@ def test_aggregation(mode: str, expected: float) -> None:
     loss = torch.tensor([1.0, 2.0, 9.0, 9.0, 3.0, 4.0, 5.0, 6.0, float("nan")])
     mask = torch.tensor([1, 1, 0, 0, 1, 1, 1, 1, 0]).bool()
     sample = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1, 2])
-    assert aggregate(loss, mask, sample, mode, max_length=8).item() == pytest.approx(expected)
+    assert aggregate(loss, mask, Axes(sample=sample), mode, max_length=8).item() == pytest.approx(expected)
 
 
 def test_an_unknown_mode_and_a_norm_without_a_length_are_refused() -> None:
     one = torch.ones(1)
     with pytest.raises(ValueError, match="expected one of seq-mean"):
-        aggregate(one, one.bool(), torch.zeros(1).long(), "mean")
+        aggregate(one, one.bool(), Axes(sample=torch.zeros(1).long()), "mean")
     with pytest.raises(ValueError, match="max_length of 1 or more"):
-        aggregate(one, one.bool(), torch.zeros(1).long(), "seq-mean-token-sum-norm")
+        aggregate(one, one.bool(), Axes(sample=torch.zeros(1).long()), "seq-mean-token-sum-norm")
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ class EmbeddedSync:
             tokens=torch.as_tensor(before.reshape(-1), device=device),
         )
         with torch.no_grad():
-            trained, _ = token_scores(model, view, temperature=1.0)
+            trained = token_scores(model, view, temperature=1.0).lp
         served = np.concatenate([one.logprobs for one in sampled])
         return float(np.abs(trained.cpu().numpy() - served).max())
 

@@ -1,0 +1,43 @@
+"""Credit: from rewards to an advantage for each action token. Numpy only; f64 throughout."""
+
+from __future__ import annotations
+
+from agenthub.trainers.credit.forks import ARPO, THOR, Polychromic, TurnValueByFork
+from agenthub.trainers.credit.group import (
+    AEPO,
+    GRPO,
+    OPMD,
+    RLOO,
+    AsymRE,
+    DrGRPO,
+    StepWise,
+    group_normalised,
+    leave_one_out,
+)
+from agenthub.trainers.credit.tokens import GAE, GOPD, OPD, OTB, MultiTurnOTB
+from agenthub.trainers.credit.turns import MTGRPO, FlowGRPO, GiGPO, ReturnToGo
+
+__all__ = [
+    "AEPO",
+    "ARPO",
+    "GAE",
+    "GOPD",
+    "GRPO",
+    "MTGRPO",
+    "OPD",
+    "OPMD",
+    "OTB",
+    "RLOO",
+    "THOR",
+    "AsymRE",
+    "DrGRPO",
+    "FlowGRPO",
+    "GiGPO",
+    "MultiTurnOTB",
+    "Polychromic",
+    "ReturnToGo",
+    "StepWise",
+    "TurnValueByFork",
+    "group_normalised",
+    "leave_one_out",
+]
