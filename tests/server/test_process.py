@@ -136,6 +136,7 @@ def failed(*more: str, log: Path, env: dict[str, str] | None = None) -> str:
 def test_what_cannot_start_says_why_in_one_line(tmp_path: Path) -> None:
     log = tmp_path / "log.sqlite"
     assert "AGENTHUB_TOKEN" in failed("--host", "0.0.0.0", log=log)
+    assert "grace_s: is -1; expected 0 to 3600" in failed("--grace-s", "-1", log=log)
     assert "only `auto`" in failed("--token", "secret-secret-secret", log=log)
     (tmp_path / "text").write_text("this is no database, but it is long enough to look like one" * 50)
     assert "not an SQLite file" in failed(log=tmp_path / "text")
