@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import functools
+import logging
 import os
 import queue
 import sqlite3
@@ -25,6 +27,7 @@ from agenthub.log_rows import Entry, EpisodeEnd, EpisodeRow, RequestRow, StepRow
 __all__ = ["Entry", "EpisodeEnd", "EpisodeLog", "EpisodeRow", "RequestRow", "StepRow", "WriteRow"]
 
 T = TypeVar("T")
+_logger = logging.getLogger("agenthub.log")
 _VERSION = 2
 _APPLICATION = 0x61676875  # "aghu", so that a database of something else is refused and not written to
 _SCHEMA = f"""
@@ -41,7 +44,8 @@ class _Job:
 
     entries: Sequence[Entry]
     question: Callable[[sqlite3.Connection], Any] | None
-    done: asyncio.Future[Any]
+    done: Callable[[Any], None]
+    """Called in the event loop with the result, or with a HostFault."""
 
 
 class EpisodeLog:
@@ -76,6 +80,13 @@ class EpisodeLog:
             HostFault: the disk is full, the file is locked or gone, or the log is closed. Nothing was written.
         """
         await self._submit(entries, None)
+
+    def append_soon(self, entries: Sequence[Entry], then: Callable[[HostFault | None], None]) -> None:
+        """As `append`, without a task that waits: `then` is called after the commit, or with what went wrong."""
+        if self._thread is None:
+            asyncio.get_running_loop().call_soon(then, self._closed())
+        else:
+            self._ask_writer(_Job(entries, None, then))
 
     async def episode(self, id: str) -> EpisodeRow | None:
         """The episode with that id; None where there never was one. Raises HostFault."""
@@ -133,14 +144,19 @@ class EpisodeLog:
 
     async def _submit(self, entries: Sequence[Entry], question: Callable[[sqlite3.Connection], Any] | None) -> Any:
         if self._thread is None:
-            raise HostFault(f"episode log {self.path}: closed")
-        loop = asyncio.get_running_loop()
-        job = _Job(entries, question, loop.create_future())
+            raise self._closed()
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._ask_writer(_Job(entries, question, functools.partial(_set, done)))
+        return await done
+
+    def _closed(self) -> HostFault:
+        return HostFault(f"episode log {self.path}: closed")
+
+    def _ask_writer(self, job: _Job) -> None:
         if not self._writing:
             self._writing = True
-            loop.call_soon(self._hand_over)
+            asyncio.get_running_loop().call_soon(self._hand_over)
         self._asked.append(job)
-        return await job.done
 
     def _hand_over(self) -> None:
         """Give the writer all that was asked for since the last time."""
@@ -150,7 +166,11 @@ class EpisodeLog:
             self._asked = []
 
     def _settled(self, settled: Sequence[tuple[_Job, Any]]) -> None:
-        _settle(settled)
+        for job, result in settled:
+            try:
+                job.done(result)
+            except Exception:  # the boundary: a bug of one that asked is not the others'
+                _logger.exception("an answer of the log could not be taken")
         self._hand_over()
 
     def _connect(self) -> sqlite3.Connection:
@@ -244,11 +264,10 @@ def _commit(connection: sqlite3.Connection, jobs: Sequence[_Job], path: Path) ->
     return None
 
 
-def _settle(settled: Sequence[tuple[_Job, Any]]) -> None:
-    for job, result in settled:
-        if job.done.done():
-            continue
-        if isinstance(result, HostFault):
-            job.done.set_exception(result)
-        else:
-            job.done.set_result(result)
+def _set(done: asyncio.Future[Any], result: Any) -> None:
+    if done.done():
+        return
+    if isinstance(result, HostFault):
+        done.set_exception(result)
+    else:
+        done.set_result(result)

@@ -12,9 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from agenthub.errors import BoxLost, ForkRefused, HostFault, TaskBroken, UnknownName, UserError, WireError
 
-__all__ = ["JSON", "OCTETS", "Answer", "boundary", "digest", "dumps", "error_row"]
+__all__ = ["JSON", "OCTETS", "Answer", "boundary", "digest", "dumps", "error_row", "quick_dumps"]
 
 JSON = "application/json"
 OCTETS = "application/octet-stream"
@@ -33,6 +35,14 @@ class Answer:
 def dumps(value: Any) -> bytes:
     """JSON values as one line of ASCII; lone surrogates are escaped. Raises ValueError on NaN and infinities."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def quick_dumps(value: Any) -> bytes:
+    """JSON values as one line of UTF-8; for rows of ours, whose numbers are finite."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:  # a lone surrogate, or a number of more than 64 bits
+        return dumps(value)
 
 
 def digest(body: bytes) -> str:

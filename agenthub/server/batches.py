@@ -3,53 +3,48 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+import functools
+from collections.abc import AsyncGenerator, Callable
 
-from agenthub.server.answers import dumps
+from agenthub.errors import WireError
+from agenthub.server.answers import dumps, error_row
 from agenthub.wire import Batch, StepOf
 
 __all__ = ["lines_of"]
 
 
-async def lines_of(batch: Batch, play: Callable[[StepOf], Awaitable[bytes]]) -> AsyncGenerator[list[bytes], None]:
+Answered = Callable[[bytes | WireError], None]
+
+
+async def lines_of(batch: Batch, play: Callable[[StepOf, Answered], None]) -> AsyncGenerator[list[bytes], None]:
     """Lines of JSON as steps finish, at least one at a time; `late` ones at the deadline.
 
-    Only the waiting for steps ends with the generator: `play` joins work that somebody else owns.
+    `play` begins a step and has it called back with the answer; the steps go on when the generator has ended.
     """
-    finished: asyncio.Queue[tuple[int, bytes]] = asyncio.Queue()
+    finished: list[tuple[int, bytes | WireError]] = []
+    news = asyncio.Event()
     waiting = dict(enumerate(batch.steps))
 
-    async def one(index: int, step: StepOf) -> None:
-        finished.put_nowait((index, await play(step)))
+    def finish(index: int, answer: bytes | WireError) -> None:
+        finished.append((index, answer))
+        news.set()
 
-    tasks = [asyncio.ensure_future(one(index, step)) for index, step in waiting.items()]
+    for index, step in enumerate(batch.steps):
+        play(step, functools.partial(finish, index))
     ends = None if batch.deadline_s is None else asyncio.get_running_loop().time() + batch.deadline_s
-    try:
-        while waiting:
-            lines = await _ready(finished, ends)
-            if not lines:
-                break
-            for index, _ in lines:
-                del waiting[index]
-            yield [line for _, line in lines]
-        if waiting:
-            yield _late(list(waiting.values()))
-    finally:
-        for task in tasks:
-            task.cancel()
+    while waiting:
+        try:
+            async with asyncio.timeout_at(ends):
+                await news.wait()
+        except TimeoutError:
+            yield [dumps({"episode": step.episode, "turn": step.turn, "late": True}) for step in waiting.values()]
+            return
+        news.clear()
+        ready, finished[:] = list(finished), []
+        yield [_line(waiting.pop(index), answer) for index, answer in ready]
 
 
-def _late(steps: Sequence[StepOf]) -> list[bytes]:
-    return [dumps({"episode": step.episode, "turn": step.turn, "late": True}) for step in steps]
-
-
-async def _ready(finished: asyncio.Queue[tuple[int, bytes]], ends: float | None) -> list[tuple[int, bytes]]:
-    """What has finished, at least one; nothing where `ends` (of the loop's clock) comes first."""
-    try:
-        async with asyncio.timeout_at(ends):
-            lines = [await finished.get()]
-    except TimeoutError:
-        return []
-    while not finished.empty():
-        lines.append(finished.get_nowait())
-    return lines
+def _line(step: StepOf, answer: bytes | WireError) -> bytes:
+    if isinstance(answer, bytes):
+        return answer
+    return dumps({"episode": step.episode, "turn": step.turn, "status": answer.status, "error": error_row(answer)})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from agenthub.log import EpisodeLog
 from agenthub.server import params
 from agenthub.server.access import OPERATION_SCOPES, Principal, need
 from agenthub.server.admission import Admission, default_budget_mb
-from agenthub.server.answers import OCTETS, Answer, dumps, error_row
+from agenthub.server.answers import OCTETS, Answer, dumps
 from agenthub.server.batches import lines_of
 from agenthub.server.blobs import BlobStore
 from agenthub.server.catalog import Catalog
@@ -109,6 +110,8 @@ class Dispatcher:
         self.metrics.gauge("tasks_quarantined", "Tasks in quarantine.", lambda: len(catalog.quarantine))
         self._stack = AsyncExitStack()
         self._stopping = False
+        self._waiting: set[asyncio.Task[None]] = set()
+        """Of steps whose answers take a while."""
         self._operations: dict[str, Callable[[Any, Principal], Awaitable[Answer]]] = {
             "capabilities": self._capabilities,
             "suites": self._suites,
@@ -187,6 +190,48 @@ class Dispatcher:
 
         return await self.journal.watch(name, values, who, work)
 
+    def step(self, step: StepOf, who: Principal, then: Callable[[bytes | WireError], None]) -> None:
+        """Play one step and call `then` with the answer, now or later; it is played whatever becomes of who asked."""
+        started = time.perf_counter()
+        about = {"episode": step.episode, "turn": step.turn}
+
+        def answered(answer: bytes | WireError) -> None:
+            if isinstance(answer, WireError):
+                then(self.journal.refused("step", about, who, started, answer))
+            else:
+                self.journal.answered("step", about, who, started)
+                then(answer)
+
+        counted = False
+        try:
+            # What is refused, or has to be waited for, goes the long way and is refused there.
+            if not self._stopping and self.journal.tracing is None and self._owns(step.episode, who):
+                who.account.step()
+                counted = True
+                if self.table.step_now(step, answered):
+                    return
+        except Exception as error:  # the boundary
+            then(self.journal.refused("step", about, who, started, error))
+            return
+        waiting = asyncio.ensure_future(self._wait(step, who, about, then, counted))
+        self._waiting.add(waiting)
+        waiting.add_done_callback(self._waiting.discard)
+
+    async def _wait(
+        self,
+        step: StepOf,
+        who: Principal,
+        about: dict[str, Any],
+        then: Callable[[bytes | WireError], None],
+        counted: bool,
+    ) -> None:
+        try:
+            answer: bytes | WireError
+            answer = await self.journal.watch("step", about, who, lambda: self._played(step, who, counted=counted))
+        except WireError as refused:
+            answer = refused
+        then(answer)
+
     async def steps(self, values: Any, who: Principal) -> AsyncGenerator[list[bytes], None]:
         """Play a batch: lines of JSON as steps finish, `late` ones at the deadline; late steps go on.
 
@@ -198,32 +243,29 @@ class Dispatcher:
             need(who, OPERATION_SCOPES["steps"])
             return params.read(Batch, values)
 
-        async def play(step: StepOf) -> bytes:
-            about = {"episode": step.episode, "turn": step.turn}
-            try:
-                return await self.journal.watch("step", about, who, lambda: self._played(step, who))
-            except WireError as refused:
-                return dumps({**about, "status": refused.status, "error": error_row(refused)})
-
         batch = await self.journal.watch("steps", values, who, read)
-        async with aclosing(lines_of(batch, play)) as lines:
+        async with aclosing(lines_of(batch, lambda step, then: self.step(step, who, then))) as lines:
             async for ready in lines:
                 yield ready
 
-    async def _played(self, step: StepOf, who: Principal) -> bytes:
-        """The one way to a step."""
+    async def _played(self, step: StepOf, who: Principal, *, counted: bool = False) -> bytes:
+        """A step; `counted` where its token's account has it already."""
         self._must_run()
         if not who.admin:
             await self._own(step.episode, who)
-        who.account.step()
+        if not counted:
+            who.account.step()
         return await self.table.step(step)
+
+    def _owns(self, episode: str, who: Principal) -> bool:
+        return who.admin or self.table.owner_of(episode) == who.name
 
     async def _own(self, episode: str, who: Principal) -> None:
         """
         Raises:
             WireError: 404: there is no such episode, or it is somebody else's; nothing tells the two apart.
         """
-        if self.table.owner_of(episode) == who.name or who.admin:
+        if self._owns(episode, who):
             return
         # Asked of the log in both cases, so that the time taken tells nothing either.
         row = await self._log.episode(episode)

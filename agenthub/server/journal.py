@@ -46,15 +46,23 @@ class Journal:
                 with self.tracing.span(op, {"token": who.name, **_about(values)}):
                     result = await work()
         except Exception as error:  # the boundary
-            refused = self.refusal(error)
-            self._log(error_level(refused.status), op, values, who, started, refused)
-            raise refused from error
+            raise self.refused(op, values, who, started, error) from error
+        self.answered(op, values, who, started)
+        return result
+
+    def answered(self, op: str, values: Any, who: Principal, started: float) -> None:
+        """An operation that began at `started`, of `time.perf_counter`, has its answer."""
         times = self._times.get(op)
         if times is not None:
             times.observe(time.perf_counter() - started)
         if _logger.isEnabledFor(logging.DEBUG):
             self._log(logging.DEBUG, op, values, who, started, None)
-        return result
+
+    def refused(self, op: str, values: Any, who: Principal, started: float, error: BaseException) -> WireError:
+        """What the wire says of an operation that failed, counted and logged."""
+        refused = self.refusal(error)
+        self._log(error_level(refused.status), op, values, who, started, refused)
+        return refused
 
     def refusal(self, error: BaseException) -> WireError:
         """The error that the wire says for an exception, counted."""

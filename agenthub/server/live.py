@@ -28,9 +28,28 @@ class Pending:
     hash: str
     body: bytes
     job: Job[bytes] | None = None
+    """None where it was played at once and nobody has joined it yet."""
     answer: bytes = b""
     entries: Sequence[StepRow | EpisodeEnd] = ()
     """What the step adds to the log; empty until it was played."""
+
+    @property
+    def failed(self) -> bool:
+        """True where it was played, or not even that, and could not be logged."""
+        return self.job is not None and self.job.failed
+
+    async def join(self) -> bytes:
+        """Wait for the answer. Raises as Job.join does."""
+        if self.job is None:
+            self.job = Job()
+        return await self.job.join()
+
+    def settle(self, answer: bytes | WireError) -> None:
+        """Tell whoever joined a step that was played at once; they see later what becomes of one that failed."""
+        if self.job is None and isinstance(answer, WireError):
+            self.job = Job()
+        if self.job is not None:
+            self.job.set(answer)
 
 
 @dataclass(slots=True)

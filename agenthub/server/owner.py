@@ -68,6 +68,13 @@ class Job(Generic[T]):
         # A result that nobody waits for any more is not worth a warning.
         self._result.add_done_callback(lambda future: future.cancelled() or future.exception())
 
+    def set(self, result: T | WireError) -> None:
+        """The result of work that is no task."""
+        if isinstance(result, WireError):
+            self._result.set_exception(result)
+        else:
+            self._result.set_result(result)
+
     @property
     def failed(self) -> bool:
         """True once the work has ended with an error."""
