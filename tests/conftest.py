@@ -18,6 +18,7 @@ BUDGET_S = {
     "cli": 90,
     "contract": 60,
     "docker": 180,
+    "search": 75,
     "security": 120,
     "server": 90,
     "trainers": 150,

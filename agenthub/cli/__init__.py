@@ -25,7 +25,7 @@ app = typer.Typer(
 
 _COMMANDS = ("serve", "train", "eval", "play", "replay", "report", "recipes", "doctor")
 _MODULES = {"eval": "evaluate"}
-_GROUPS = ("images", "tasks", "tokens")
+_GROUPS = ("images", "search", "tasks", "tokens")
 
 
 def _mount() -> None:

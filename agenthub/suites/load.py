@@ -102,7 +102,7 @@ def load_suites(paths: Sequence[PathLike] = ()) -> Suites:
         ConfigError: a file is broken, two suites have one name, or a folder holds no suite; says which.
     """
     plans: dict[str, _Plan] = {}
-    for path in _files(paths or [default_folder()]):
+    for path in _files(paths or _shipped()):
         plan = _read(path)
         name = plan.file.suite.name
         if name in plans:
@@ -145,6 +145,12 @@ def open_task(suite: str, id: str, paths: Sequence[PathLike] = ()) -> Task:
     if suite.endswith((".yaml", ".yml")):
         return find_task(load_suite(suite), id)
     return find_task(load_suites(paths)[suite], id)
+
+
+def _shipped() -> list[Path]:
+    """The folder of suites that come with agenthub, and the folders in it that hold suites."""
+    folder = default_folder()
+    return [folder, *sorted({file.parent for file in folder.glob("*/*.yaml")})]
 
 
 def _files(paths: Sequence[PathLike]) -> Iterator[Path]:

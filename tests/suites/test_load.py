@@ -367,7 +367,7 @@ def test_a_suite_is_built_once(tmp_path: Path) -> None:
 def test_the_suites_that_come_along_load() -> None:
     suites = load_suites()
     assert {"arithmetic", "python_basics"} <= set(suites)
-    assert set(suites) | set(suites.unavailable) == {path.stem for path in default_folder().glob("*.yaml")}
+    assert set(suites) | set(suites.unavailable) == {path.stem for path in default_folder().rglob("*.yaml")}
     arithmetic = suites["arithmetic"]
     train, held_out = arithmetic.split("train"), arithmetic.split("eval")
     assert len(held_out) >= 200
