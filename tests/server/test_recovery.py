@@ -15,6 +15,7 @@ from agenthub.client import Hub
 from agenthub.client.episode import EpisodeHandle
 from agenthub.codec import trajectory_hash
 from agenthub.errors import HostFault, WireError
+from agenthub.records import Finish
 from agenthub.wire import Action, GenerationIn, LimitsIn, StepDone
 from tests.server.processes import Child, child
 
@@ -73,7 +74,7 @@ async def test_a_replay_brings_the_state_back_and_a_step_in_progress_is_played_o
 async def test_the_record_is_that_of_an_undisturbed_run(tmp_path: Path) -> None:
     told = GenerationIn(
         policy="p", prompt_tokens=2, completion_tokens=3, prompt_ids=[1, 2], ids=[3, 4, 5],
-        logprobs=[-0.5, -0.25, -1.0], weight_version=4, finish="stop",
+        logprobs=[-0.5, -0.25, -1.0], weight_version=4, finish=Finish.STOP,
     )  # fmt: skip
     turns: list[Callable[[EpisodeHandle], Awaitable[StepDone]]] = [
         lambda it: it.step(cell("a"), told),
