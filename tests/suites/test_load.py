@@ -211,7 +211,7 @@ def test_a_bad_key_of_a_task_is_told_with_its_line(tmp_path: Path, key: str, mes
         ),
         (
             HEAD + TASK.replace("numeric", "numerc"),
-            "s.yaml:7: verifier.checks[0].uses is 'numerc'; expected one of exact, io_cases, numeric",
+            "s.yaml:7: verifier.checks[0].uses is 'numerc'; expected one of citation, cover_match, exact",
         ),
         (HEAD + TASK.replace("{user: Hi}", "{}"), "s.yaml:5: prompt has no user message"),
         (
