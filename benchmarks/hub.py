@@ -49,6 +49,7 @@ defaults:
   protocol: fence_strict
   on_no_call: remind
   limits: {max_turns: 1000000, episode_seconds: 3600}
+  sandbox: {resources: {request: 4M}}
   verifier: {checks: [{uses: exact}]}
 tasks:
   - {id: python, prompt: {user: "?"}, target: {answer: "1"}, tools: [{uses: python}]}

@@ -17,6 +17,7 @@ BUDGET_S = {
     "client": 60,
     "cli": 90,
     "contract": 60,
+    "dialects": 60,
     "docker": 180,
     "search": 75,
     "security": 120,
