@@ -60,7 +60,7 @@ class Workbench:
             if uses not in self._factories:
                 made = cast(SandboxFactory, registry("sandbox").load(uses)(isolation=self.isolation))
                 if isinstance(made, Keeping) and self._outliving is not None:
-                    made.keep_at(self._outliving.folder / f"{uses}.socket", self._outliving.grace_s)
+                    made.keep_at(self._outliving.folder / _socket(uses), self._outliving.grace_s)
                     await made.open()
                     made.forsake(self._wanted)
                 else:
@@ -97,6 +97,13 @@ class Workbench:
 
     def _own(self, spec: SandboxSpec) -> SandboxSpec:
         return spec if spec.isolation else replace(spec, isolation=self.isolation)
+
+
+def _socket(uses: str) -> str:
+    """What another version of ours left is not gone on with: its boxes may speak otherwise."""
+    from agenthub import __version__
+
+    return f"{uses}-{__version__}.socket"
 
 
 def _nothing(label: str) -> bool:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from agenthub.sandboxes.isolation import messages
-from agenthub.sandboxes.isolation.link import Keep, Link, MoldLink, address
+from agenthub.sandboxes.isolation.keeper import BOX_DESCRIPTORS
+from agenthub.sandboxes.isolation.link import Keep, Link, MoldLink, address, safe
 
 __all__ = ["Found", "KeptBox", "attach"]
 
@@ -63,6 +64,9 @@ async def attach(keep: Keep) -> Found | None:
             mold = MoldLink(end, row["mold"], row["no_fork"])
             mold.watch()
             molds.append((row, mold))
+        elif len(descriptors) != BOX_DESCRIPTORS:
+            for descriptor in descriptors:
+                os.close(descriptor)
         else:
             control = socket.socket(fileno=descriptors[0])
             control.setblocking(False)
@@ -78,6 +82,8 @@ def _received(keep: Keep) -> tuple[socket.socket, dict[str, Any], int, list[_Row
     channel.settimeout(_CONNECT_S)
     rows: list[_Row] = []
     try:
+        if not safe(keep.socket.parent):
+            raise PermissionError(f"{keep.socket.parent} is not ours alone")
         with address(keep.socket) as name:
             channel.connect(name)
         facts, _ = messages.receive(channel)

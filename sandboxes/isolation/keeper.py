@@ -13,7 +13,10 @@ from typing import Any
 
 from agenthub.sandboxes.isolation import messages
 
-__all__ = ["Keeper"]
+__all__ = ["BOX_DESCRIPTORS", "Keeper"]
+
+BOX_DESCRIPTORS = 7
+"""Socket, status pipe, output, error output, workspace, and pidfds of process 1 and of the worker."""
 
 
 @dataclass(slots=True)
@@ -60,6 +63,10 @@ class Keeper:
     def box(self, facts: dict[str, Any], descriptors: list[int]) -> None:
         """Keep a box under its name; what was kept under the same name is let go."""
         self.forget(facts["box"])
+        if len(descriptors) != BOX_DESCRIPTORS:
+            # No room for all of them: what is not kept is made again by the next hub.
+            _close(descriptors)
+            return
         self._boxes[facts["box"]] = _Box(facts, descriptors)
 
     def forget(self, name: str) -> None:

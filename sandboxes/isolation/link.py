@@ -25,7 +25,7 @@ from agenthub.isolation import Mount
 from agenthub.sandboxes.isolation import messages
 from agenthub.sandboxes.isolation.native import Native
 
-__all__ = ["Keep", "Link", "MoldLink", "Telling", "address", "readable", "writable"]
+__all__ = ["Keep", "Link", "MoldLink", "Telling", "address", "readable", "safe", "writable"]
 
 _START_S = 20.0
 _BUSY_S = 0.005
@@ -47,6 +47,12 @@ class Keep:
     """Where the next hub finds it. Only its owner may get at the folder."""
     grace_s: float
     """Seconds that the next hub is waited for."""
+
+
+def safe(folder: Path) -> bool:
+    """True where nobody but us can put anything into a folder, or take anything out."""
+    facts = folder.stat()
+    return facts.st_uid == os.geteuid() and not facts.st_mode & 0o077
 
 
 @contextlib.contextmanager
@@ -333,6 +339,8 @@ async def _ended(pidfd: int, patience_s: float) -> None:
 def _entrance(keep: Keep) -> socket.socket:
     """A socket that is bound where the next hub looks. Raises OSError."""
     keep.socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not safe(keep.socket.parent):
+        raise PermissionError(f"{keep.socket.parent} is not ours alone: make it mode 0700, or name another --log")
     keep.socket.unlink(missing_ok=True)
     made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:

@@ -177,3 +177,27 @@ async def test_a_hub_that_lives_keeps_its_supervisor_to_itself(tmp_path: Path) -
         sandbox.keep("box")
         assert await attach(Keep(socket=folder / "s", grace_s=60.0)) is None
         assert await shown(sandbox, "1") == "1\n"
+
+
+async def test_a_folder_that_others_can_reach_is_not_used(tmp_path: Path) -> None:
+    need_jail()
+    folder = tmp_path / "keep"
+    folder.mkdir(mode=0o755)
+    assert await attach(Keep(socket=folder / "s", grace_s=60.0)) is None
+    with pytest.raises(HostFault, match="not ours alone"):
+        async with next_hub(folder / "s"):
+            pass
+
+
+async def test_what_is_closed_is_kept_no_longer(tmp_path: Path) -> None:
+    need_jail()
+    async with next_hub(tmp_path / "keep" / "s") as factory:
+        folder = f"/proc/{factory._isolation._link.pid}/fd"  # type: ignore[attr-defined]
+        before = len(os.listdir(folder))
+        for number in range(20):
+            sandbox = await factory.start(small())
+            sandbox.keep(f"box-{number}")
+            sandbox.keep(f"again-{number}")
+            await run(sandbox, "1")
+            await sandbox.close()
+        assert await asyncio.to_thread(until, lambda: len(os.listdir(folder)) <= before, 10)
