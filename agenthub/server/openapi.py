@@ -19,13 +19,13 @@ __all__ = ["document"]
 
 _REFERENCES = "#/components/schemas/{model}"
 _ABOUT_THE_HUB: dict[str, tuple[str, str, tuple[int, ...]]] = {
-    "/healthz": ("The process lives", "text/plain", ()),
-    "/readyz": ("Requests are served", "text/plain", (503,)),
-    "/metrics": ("Counters as Prometheus text", "text/plain", (401, 403)),
-    "/openapi.json": ("This document", "application/json", (401, 403)),
+    "/healthz": ("The process lives", "text/plain", (400,)),
+    "/readyz": ("Requests are served", "text/plain", (400, 503)),
+    "/metrics": ("Counters as Prometheus text", "text/plain", (400, 401, 403)),
+    "/openapi.json": ("This document", "application/json", (400, 401, 403)),
 }
 _ERRORS: Mapping[int, str] = {
-    400: "malformed JSON",
+    400: "malformed JSON; as plain text where it is no HTTP, or its head is too large",
     401: "no token, or none of this hub's",
     403: "the token has not the scope; without tokens: a foreign host or origin",
     404: "there is none, or it is somebody else's",
@@ -37,8 +37,8 @@ _ERRORS: Mapping[int, str] = {
     429: "not now: a quota or the hub's capacity is used up",
     503: "our side failed, or the hub is stopping",
 }
-_ALWAYS = (401, 403, 422, 503)
-_WITH_BODY = (400, 408, 413)
+_ALWAYS = (400, 401, 403, 422, 503)
+_WITH_BODY = (408, 413)
 _OF_OPERATION: Mapping[str, tuple[int, ...]] = {
     "capabilities": (),
     "suites": (),
@@ -106,6 +106,8 @@ def _refusals(statuses: Iterable[int]) -> dict[str, Any]:
     rows: dict[str, Any] = {}
     for status in sorted(statuses):
         rows[str(status)] = _content(_ERRORS[status], "application/json", _ERROR)
+        if status == 400:
+            rows["400"]["content"]["text/plain"] = {"schema": {"type": "string"}}
         if status in (429, 503):
             rows[str(status)]["headers"] = _RETRY_AFTER
     return rows
