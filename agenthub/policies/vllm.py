@@ -1,0 +1,186 @@
+"""The vLLM policy: turns sampled by a vLLM server over HTTP, ids in, ids and log-probabilities out.
+
+A request is streamed and given up as soon as its action is complete; the server then says which weights sampled which
+tokens. An attempt that breaks is dropped whole and sampled again with the same seed, so no token is ever recorded twice
+and no length is favoured. Turns of an episode extend each other by ids, which is what the server's prefix cache is for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from agenthub.errors import HostFault, UserError
+from agenthub.policies.vllm_http import Lost, PauseMode, Served, VllmHttp
+from agenthub.policies.vllm_sampling import Reading, request_body
+from agenthub.policies.vllm_server import check_fits
+from agenthub.policy import Request
+from agenthub.records import Generation
+
+__all__ = ["VllmPolicy"]
+
+T = TypeVar("T")
+
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 5.0
+
+
+class VllmPolicy:
+    """A model that vLLM serves. Use `attach`, or `vllm_server.vllm_server` to start one."""
+
+    lockstep = False
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        model: str = "policy",
+        name: str = "policy",
+        in_flight: int = 64,
+        retry_s: float = 60.0,
+        entropy_top_k: int = 0,
+        api_key: str | None = None,
+        ended: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        """
+        Args:
+            model: what the server calls the model.
+            in_flight: most requests at the server; more wait here, in the order in which they came.
+            retry_s: how long a request is tried again after it was lost.
+            entropy_top_k: entropies over so many of the likeliest tokens (`Generation.entropies`); 0 tells none.
+            ended: why the server's process is over, where this side can know.
+        """
+        self.name, self.model = name, model
+        self.http = VllmHttp(url, api_key=api_key, ended=ended)
+        self.retried = 0
+        """Attempts that were lost and made again."""
+        self._slots = asyncio.Semaphore(in_flight)
+        self._retry_s, self._top_k = retry_s, entropy_top_k
+        self._served: Served | None = None
+        self._version = 0
+        self._closed = False
+
+    async def attach(self) -> Served:
+        """Ask the server what it serves; must come first.
+
+        Raises:
+            UserError: it serves another model, is too old or lacks a route.
+            HostFault: it does not answer.
+        """
+        served = await self._tried(lambda: self.http.served(self.model))
+        told = await self._tried(self.http.weight_version)
+        if told == "default":
+            await self._tried(lambda: self.http.set_weight_version(0))
+            told = "0"
+        if not told.isdigit():
+            raise UserError(f"{self.http.url} names its weights {told!r}; expected a number: another trainer owns it")
+        self._served, self._version = served, int(told)
+        return served
+
+    @property
+    def context(self) -> int:
+        """Tokens of prompt and answer together.
+
+        Raises:
+            HostFault: not attached.
+        """
+        if self._served is None:
+            raise HostFault(f"policy {self.name!r} is not attached to its server")
+        return self._served.context
+
+    async def generate(self, requests: Sequence[Request]) -> list[Generation]:
+        """Sample one turn for each request, in order.
+
+        Raises:
+            UserError: a prompt is empty or fills the model's context, or the server refuses a request.
+            HostFault: the server is gone, or told what cannot be.
+        """
+        if self._closed:
+            raise HostFault(f"policy {self.name!r} is closed")
+        for request in requests:
+            if not 0 < request.prompt_ids.size < self.context:
+                raise UserError(
+                    f"policy {self.name!r}: a prompt has {request.prompt_ids.size} tokens; "
+                    f"expected 1 to {self.context - 1}, so that the context of {self.context} has room for an answer"
+                )
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._turn(request)) for request in requests]
+        except BaseExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+        return [task.result() for task in tasks]
+
+    def weight_version(self) -> int:
+        """Version of the weights that serve now."""
+        return self._version
+
+    async def load_directory(self, folder: Path, version: int, *, mode: PauseMode = "keep") -> None:
+        """Serve the weights in a directory from now on, as `version`.
+
+        Args:
+            mode: of requests in flight. Those that are kept go on under the new weights, over a context that is
+                computed anew, and their tokens say so.
+
+        Raises:
+            UserError: the directory holds a model of another shape.
+            HostFault: the server failed, or serves another version afterwards. It stays paused: what it holds is mixed.
+        """
+        if self._served is not None:
+            await asyncio.to_thread(check_fits, Path(self._served.root), folder)
+        await self._tried(lambda: self.http.pause(mode))
+        await self._tried(lambda: self.http.reload(folder))
+        await self._tried(self.http.forget_prefixes)
+        await self._tried(lambda: self.http.set_weight_version(version))
+        told = await self._tried(self.http.weight_version)
+        if told != str(version):
+            raise HostFault(f"weight version {version} was pushed, the server tells {told!r}")
+        self._version = version
+        await self._tried(self.http.resume)
+
+    async def forget(self, episodes: Sequence[str]) -> None:
+        """Nothing is kept by episode: the server drops the least used prefixes by itself."""
+
+    async def close(self) -> None:
+        """Close the connections; the server goes on. Safe to call again."""
+        self._closed = True
+        await self.http.close()
+
+    async def _turn(self, request: Request) -> Generation:
+        async with self._slots:
+            return await self._tried(lambda: self._attempt(request), counted=True)
+
+    async def _attempt(self, request: Request) -> Generation:
+        """One attempt under an id of its own, read to its end."""
+        budget = min(request.sampling.max_tokens, self.context - request.prompt_ids.size)
+        reading = Reading(request, budget=budget, top_k=self._top_k)
+        body = request_body(request, request_id=uuid.uuid4().hex, model=self.model, budget=budget, top_k=self._top_k)
+        given_up = False
+        stream = self.http.stream("/inference/v1/generate", body)
+        async with contextlib.aclosing(stream):
+            async for event in stream:
+                ended = any(choice.get("finish_reason") is not None for choice in event["choices"])
+                if reading.add(event) and not ended and not given_up and reading.request_id:
+                    given_up = True
+                    await self.http.abort(reading.request_id)
+        if reading.kept is None:
+            raise Lost("the server ended a stream without a reason")
+        return reading.generation(self.name)
+
+    async def _tried(self, work: Callable[[], Awaitable[T]], *, counted: bool = False) -> T:
+        """Do it until it is not lost. Raises HostFault when `retry_s` is over."""
+        deadline, wait_s = time.monotonic() + self._retry_s, _FIRST_WAIT_S
+        while True:
+            try:
+                return await work()
+            except Lost as lost:
+                if time.monotonic() + wait_s > deadline:
+                    raise HostFault(f"policy {self.name!r}: {lost}; tried for {self._retry_s:.0f} s") from lost
+            if counted:
+                self.retried += 1
+            await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))
+            wait_s = min(2 * wait_s, _LONGEST_WAIT_S)

@@ -1,0 +1,211 @@
+"""The way to a vLLM server: its routes as methods, and its errors as ours.
+
+Owns one HTTP session and how often a request is tried. It knows the routes of vLLM 0.28 and later that are switched on
+by `VLLM_SERVER_DEV_MODE=1` and `--enable-scale-out`, and nothing of sampling.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import aiohttp
+
+from agenthub.errors import HostFault, UserError
+
+__all__ = ["Lost", "PauseMode", "Served", "VllmHttp"]
+
+PauseMode = Literal["keep", "wait", "abort"]
+"""What becomes of requests in flight: they go on afterwards under the new weights, end first, or are given up."""
+OLDEST = (0, 28)
+_BUSY = frozenset({429, 502, 503, 504})
+_PUSH_S = 600.0
+
+
+class Lost(Exception):
+    """The server gave no whole answer: the connection broke, it is busy, or it gave the request up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """What a server says of itself."""
+
+    model: str
+    """The name under which it is asked."""
+    root: str
+    """The directory that it was started with."""
+    context: int
+    """Tokens of prompt and answer together."""
+    version: str
+    """Of vLLM."""
+
+
+class VllmHttp:
+    """One vLLM server, by its address."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        ended: Callable[[], str | None] = lambda: None,
+        silent_s: float = 120.0,
+    ) -> None:
+        """
+        Args:
+            ended: why the server's process is over, where this side can know; None while it lives.
+            silent_s: longest wait for the next byte of a stream, a pause for new weights included.
+        """
+        self.url = url.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._ended, self._silent_s = ended, silent_s
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        """Close the connections; safe to call again."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def check_alive(self) -> None:
+        """Raises HostFault where the server's process is known to be over."""
+        reason = self._ended()
+        if reason is not None:
+            raise HostFault(reason)
+
+    async def served(self, model: str) -> Served:
+        """What this server serves under the name `model`.
+
+        Raises:
+            UserError: it serves another model, is too old, or lacks the routes that a policy needs.
+            Lost: it does not answer.
+        """
+        version = str((await self.call("GET", "/version"))["version"])
+        number = tuple(int(part) for part in version.split("+")[0].split(".")[:2] if part.isdigit())
+        if number < OLDEST:
+            raise UserError(
+                f"{self.url} is vLLM {version}; expected {OLDEST[0]}.{OLDEST[1]} or newer, which names its weights"
+            )
+        rows = (await self.call("GET", "/v1/models"))["data"]
+        for row in rows:
+            if row["id"] == model:
+                return Served(
+                    model=model, root=str(row.get("root") or ""), context=int(row["max_model_len"]), version=version
+                )
+        names = ", ".join(repr(row["id"]) for row in rows)
+        raise UserError(
+            f"{self.url} serves {names}, not {model!r}; name that, or start it with --served-model-name {model}"
+        )
+
+    async def weight_version(self) -> str:
+        """What the server calls its weights; `default` until it has been told."""
+        return str((await self.call("GET", "/weight_info"))["weight_version"])
+
+    async def set_weight_version(self, version: int) -> None:
+        """Name the weights that serve from now on."""
+        await self.call("POST", "/update_weight_version", {"new_version": str(version)})
+
+    async def pause(self, mode: PauseMode) -> None:
+        """Sample no token until `resume`."""
+        await self.call("POST", f"/pause?mode={mode}", timeout_s=_PUSH_S)
+
+    async def resume(self) -> None:
+        """Go on sampling."""
+        await self.call("POST", "/resume")
+
+    async def reload(self, folder: Path) -> None:
+        """Load the weights in a directory into the model that serves; its shapes must fit."""
+        body = {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}}
+        await self.call("POST", "/collective_rpc", body, timeout_s=_PUSH_S)
+
+    async def forget_prefixes(self) -> None:
+        """Drop every cached key and value, those of paused requests too, which are computed again.
+
+        Raises:
+            HostFault: the server kept them; they belong to the old weights.
+        """
+        answer = await self.call("POST", "/reset_prefix_cache?reset_running_requests=true")
+        if not answer.get("success", False):
+            raise HostFault(f"{self.url} kept its prefix cache, which belongs to other weights")
+
+    async def abort(self, request_id: str) -> None:
+        """Give one request up; an unknown one is ignored."""
+        await self.call("POST", "/inference/v1/abort_requests", {"request_ids": [request_id]})
+
+    async def call(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, timeout_s: float = 60.0
+    ) -> dict[str, Any]:
+        """One request and its JSON answer ({} where it has none).
+
+        Raises:
+            UserError: the server refuses what was asked.
+            HostFault: it failed at it, or its process is over.
+            Lost: no answer.
+        """
+        timeout = aiohttp.ClientTimeout(total=timeout_s)
+        try:
+            async with self._open().request(method, self.url + path, json=body, timeout=timeout) as answer:
+                text = await answer.text()
+                self._check(answer.status, path, text)
+                return dict(json.loads(text)) if text.strip().startswith("{") else {}
+        except (aiohttp.ClientError, TimeoutError) as error:
+            self.check_alive()
+            raise Lost(f"{self.url}{path}: {error or type(error).__name__}") from error
+
+    async def stream(self, path: str, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+        """The events of a streamed answer. Raises as `call`; Lost where the stream breaks off before its end."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=30.0, sock_read=self._silent_s)
+        try:
+            async with self._open().post(self.url + path, json=body, timeout=timeout) as answer:
+                if answer.status != 200:
+                    self._check(answer.status, path, await answer.text())
+                async for line in answer.content:
+                    if not line.startswith(b"data: "):
+                        continue
+                    if line.startswith(b"data: [DONE]"):
+                        return
+                    event = json.loads(line[6:])
+                    if "error" in event:
+                        error = event["error"]
+                        self._check(int(error.get("code") or 500), path, str(error.get("message")))
+                    yield event
+        except (aiohttp.ClientError, TimeoutError, json.JSONDecodeError) as error:
+            self.check_alive()
+            raise Lost(f"{self.url}{path}: {error or type(error).__name__}") from error
+        self.check_alive()
+        raise Lost(f"{self.url}{path}: the stream ended early")
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0), headers=self._headers, read_bufsize=1 << 20
+            )
+        return self._session
+
+    def _check(self, status: int, path: str, text: str) -> None:
+        if status < 400:
+            return
+        said = _message(text)
+        if status in _BUSY:
+            raise Lost(f"{self.url}{path}: {status} {said}")
+        if status in (403, 404) and not path.startswith("/v1/"):
+            raise UserError(
+                f"{self.url}{path}: {status} {said}; start it with VLLM_SERVER_DEV_MODE=1 and --enable-scale-out "
+                "(`agenthub doctor` prints the command)"
+            )
+        if status < 500:
+            raise UserError(f"{self.url}{path}: {status} {said}")
+        raise HostFault(f"{self.url}{path}: {status} {said}")
+
+
+def _message(text: str) -> str:
+    """The message within an error body."""
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError:
+        return text.strip()[:500]
+    error = found.get("error", found) if isinstance(found, dict) else found
+    return str(error.get("message", error) if isinstance(error, dict) else error)[:500]
