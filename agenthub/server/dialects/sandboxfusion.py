@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -17,12 +17,13 @@ from typing import Any
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
-from agenthub.errors import BoxLost, HostFault, UnknownName, UserError, WireError
+from agenthub.errors import BoxLost, UnknownName, UserError, WireError
 from agenthub.isolation import Limits
 from agenthub.records import frozen
 from agenthub.sandbox import ProgramRun, Programs, SandboxSpec
-from agenthub.server.answers import JSON, boundary, dumps
+from agenthub.server.answers import JSON, dumps
 from agenthub.server.dialects.caller import Caller, Callers
+from agenthub.server.owner import stopping
 from agenthub.server.params import parse_json, read
 from agenthub.server.routes import retry_after_s
 
@@ -61,19 +62,24 @@ class SandboxFusion:
 
     async def _run_code(self, request: web.Request) -> web.Response:
         """What came of a program; what is wrong with the request is said as SandboxFusion (FastAPI) says it."""
-        try:
+        caller = self._callers.of(request)
+        hub = caller.dispatcher
+
+        async def work() -> dict[str, Any]:
+            if not hub.ready:
+                raise stopping()
             asked = read(RunIn, parse_json(await request.read()))
-            caller = self._callers.of(request)
             spec, kind = await self._wanted(caller, asked)
-            row = await _run(caller, kind, spec, asked)
-        except HostFault as fault:
-            row = _row("SandboxError", f"the sandbox failed: {fault}")
-        except UserError as error:
-            refused = boundary(error)
+            return await _run(caller, kind, spec, asked)
+
+        try:
+            row = await hub.journal.watch("run_code", {}, caller.who, work)
+        except WireError as refused:
+            if refused.code == "infra_fault":
+                return _json(_row("SandboxError", f"the sandbox failed: {refused.message}"))
             headers = {"Retry-After": str(retry_after_s(refused))} if refused.status in (429, 503) else {}
-            body = {"detail": _detail(refused)}
-            return web.Response(body=dumps(body), status=refused.status, content_type=JSON, headers=headers)
-        return web.Response(body=dumps(row), content_type=JSON)
+            return _json({"detail": _detail(refused)}, refused.status, headers)
+        return _json(row)
 
     async def _wanted(self, caller: Caller, asked: RunIn) -> tuple[SandboxSpec, str]:
         """The box of a request and the kind of sandbox that makes it. Raises WireError 422."""
@@ -180,6 +186,10 @@ def _row(
         "executor_pod_name": None,
         "files": files or {},
     }
+
+
+def _json(value: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    return web.Response(body=dumps(value), status=status, content_type=JSON, headers=headers)
 
 
 def _detail(error: WireError) -> Any:
