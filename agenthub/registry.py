@@ -13,7 +13,7 @@ from typing import Any
 
 from agenthub.errors import UnknownName, UserError
 
-__all__ = ["KINDS", "Registry", "registry"]
+__all__ = ["KINDS", "Registry", "assumed", "registry"]
 
 
 class Registry:
@@ -224,6 +224,42 @@ _TRAINER: dict[str, dict[str, str]] = {
     "roles": {"vision_zero": "agenthub.trainers.shaping:VisionZero"},
     "sync": {"embedded": "agenthub.trainers.sync.embedded:EmbeddedSync"},
 }
+_UNPLAYED = "the rule alone is checked: the collector does not follow it"
+_EXPERIMENTAL: dict[str, dict[str, str]] = {
+    "credit": {
+        "aepo": "alpha, and that deviations are unbiased; the paper was not read",
+        "arpo": "that a branch's shared turns are found by its fork",
+        "polychromic": "diversity is the share of distinct action texts; groups stand in for sets of one state",
+        "return_to_go": "nothing: no paper, but its expectation is checked against a known gradient",
+        "turn_value_by_fork": "values are carried over the turns between two forks",
+    },
+    "loss": {
+        "ahpo": "how few members must be right before an expert helps; there is no code",
+        "chi2": "the estimator, which is ours",
+        "convex_kl": "the mixture of ReMix, of which there is no training code",
+        "r2vpo": "lambda, delta and eta; there is no official code",
+        "reval": "that turns after the first add their log-probabilities and no value of their own",
+    },
+    "roles": {"vision_zero": "the arithmetic alone is checked: no suite plays it"},
+    "rollout": {
+        "aepo": _UNPLAYED,
+        "arpo": _UNPLAYED,
+        "fixed": _UNPLAYED,
+        "pope": f"{_UNPLAYED}; the share of the oracle's solution",
+        "scaling_inter": _UNPLAYED,
+    },
+    "sampler": {
+        "hard_focus": "the share of hard tasks, and one group size for both stages",
+        "staged": "the split lists its tasks from easy to hard",
+    },
+    "shaping": {"rlcr": "how a confidence is written; no packaged suite asks for one"},
+}
+
+
+def assumed(kind: str, name: str) -> str | None:
+    """What an experimental plug-in takes for granted, as no number of its own or code backs it; None for the others."""
+    return _EXPERIMENTAL.get(kind, {}).get(name)
+
 
 KINDS: Mapping[str, Registry] = {kind: Registry(kind, rows) for kind, rows in (_CORE | _TRAINER).items()}
 

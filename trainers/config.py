@@ -176,6 +176,7 @@ class Recipe(ConfigModel):
     name: str = Field(min_length=1)
     description: str = ""
     source: str = Field(default="", description="paper or code that the method is from")
+    known: str = Field(default="", description="what is known of the method, and where this form of it differs")
     tier: Literal["golden", "learns", "experimental"] = Field(
         default="experimental",
         description="learns: a benchmark shows it improve; golden: its numbers are checked; experimental: neither",
@@ -266,7 +267,7 @@ def load_recipe(name: str, overrides: list[str] | None = None) -> Recipe:
 
 
 def list_recipes(folder: Path = RECIPES) -> list[dict[str, str]]:
-    """Name, plug-ins, source, tier and description of each recipe of a folder; no plug-in is loaded.
+    """Name, plug-ins, source, tier, description and what is known of each recipe of a folder; no plug-in is loaded.
 
     Raises:
         ConfigError: a file cannot be read.
@@ -276,8 +277,11 @@ def list_recipes(folder: Path = RECIPES) -> list[dict[str, str]]:
         data = read_document(path).data
         if not isinstance(data, dict):
             raise ConfigError(str(path), "is no recipe")
-        row = {key: str(data.get(key, "")) for key in ("name", "source", "tier", "description")}
-        row["kind"] = " + ".join(_used(data.get(key)) for key in ("filter", "credit", "loss"))
+        row = {key: str(data.get(key, "")) for key in ("name", "source", "tier", "description", "known")}
+        parts = [_used(data.get(key)) for key in ("filter", "credit", "loss")]
+        beside = [data.get(key) for key in ("sampler", "correction")]
+        more = [*beside, *data.get("regularise", ()), *data.get("shaping", ())]
+        row["kind"] = " + ".join([*parts, *(_used(part) for part in more if part is not None)])
         rows.append(row)
     return rows
 

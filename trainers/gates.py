@@ -67,7 +67,7 @@ class AllCallsFailed(_Effect):
 class Overlong(_Effect):
     """Truncated trajectories leave the loss.
 
-    Source: DAPO, arXiv 2503.14476, section 3.4 (overlong filtering); TRL `mask_truncated_completions` keeps them in the
+    Source: DAPO, arXiv 2503.14476 (overlong filtering); TRL `mask_truncated_completions` keeps them in the
     statistics.
     """
 
@@ -100,7 +100,7 @@ class GroupGate:
 class DapoDynamic:
     """Groups that are all right, all wrong, or without spread leave the loss; `target_groups` is how many are wanted.
 
-    Source: DAPO, arXiv 2503.14476, eq. 11; verl recipe/dapo, `filter_groups`.
+    Source: DAPO, arXiv 2503.14476; verl recipe/dapo, `filter_groups`.
     """
 
     target_groups: int = 1

@@ -73,7 +73,7 @@ class Pope(Fixed):
 class ARPO(Fixed):
     """Branch where alpha + beta (entropy - root entropy) > tau.
 
-    Source: ARPO, arXiv 2507.19849, eq. 3.
+    Source: ARPO, arXiv 2507.19849.
     """
 
     alpha: float = 0.5
@@ -100,7 +100,7 @@ class AEPO(ARPO):
     """k sigmoid(balance (root entropy - mean tool entropy)) roots, the rest branches; a run of branches is damped.
 
     P = (alpha + beta dH)(1 - min(1, penalty l)), l the branches taken in a row.
-    Source: AEPO, arXiv 2510.14545, eqs. 5 and 6; `balance`, the linear damping and the rounding are assumed.
+    Source: AEPO, arXiv 2510.14545; `balance`, the linear damping and the rounding are assumed.
     """
 
     balance: float = 1.0

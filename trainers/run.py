@@ -14,7 +14,7 @@ from transformers.utils.logging import disable_progress_bar
 from agenthub.client import Hub
 from agenthub.config import load_yaml
 from agenthub.errors import UserError
-from agenthub.policies.embedded import EmbeddedPolicy, load_model
+from agenthub.policies.embedded import TINY, EmbeddedPolicy, load_model
 from agenthub.policy import Sampling
 from agenthub.registry import registry
 from agenthub.renderer import Renderer
@@ -106,7 +106,9 @@ def beside(recipe: Recipe, model: Any) -> BesideModels:
     critic = Critic(model.config.hidden_size, recipe.critic, device) if recipe.critic else None
     return BesideModels(
         reference=_frozen(copy.deepcopy(model)) if recipe.reference == "initial" else None,
-        teacher=_frozen(load_model(Path(recipe.teacher))[0]) if recipe.teacher else None,
+        teacher=_frozen(load_model(TINY if recipe.teacher == "tiny" else Path(recipe.teacher))[0])
+        if recipe.teacher
+        else None,
         critic=critic,
     )
 

@@ -43,7 +43,7 @@ class RLCR:
 
     `form: code` is the released sum 0.5 format + 0.5 accuracy + 0.5 (1 - (accuracy - q)^2), 0 where the format fails.
     The format is a confidence within 0 to 1 that can be read.
-    Source: RLCR, arXiv 2507.16806, eq. 3; damanimehul/RLCR, reward_fns.py.
+    Source: RLCR, arXiv 2507.16806; damanimehul/RLCR, reward_fns.py.
     """
 
     form: str = "paper"

@@ -38,7 +38,7 @@ def _origin(batch: Batch, n: int, t: int) -> int:
 class ARPO:
     """GRPO on each leaf; `hard`: a turn that several branches share gets the mean of their advantages.
 
-    Source: ARPO, arXiv 2507.19849, eqs. 5 and 6; soft, the default of the paper, leaves the sharing to the ratio.
+    Source: ARPO, arXiv 2507.19849; soft, the default of the paper, leaves the sharing to the ratio.
     """
 
     group_centred: ClassVar[bool] = True
@@ -105,7 +105,7 @@ class TurnValueByFork:
     forked from. Before the first turn it is the mean over the group's other roots, after the last turn the trajectory's
     own return. The trajectory itself never votes on a baseline of its own. A forked trajectory's first turns are its
     parent's, which gets their credit.
-    Source: VinePPO, arXiv 2410.01679, eq. 5, with forked episodes for re-sampled prefixes.
+    Source: VinePPO, arXiv 2410.01679, with forked episodes for re-sampled prefixes.
     """
 
     group_centred: ClassVar[bool] = True

@@ -116,7 +116,7 @@ class GRPO:
 class DrGRPO:
     """A_i = R_i - mean over the group. Goes with an aggregation that divides by a constant length.
 
-    Source: Dr. GRPO, arXiv 2503.20783, section 3.2.
+    Source: Dr. GRPO, arXiv 2503.20783.
     """
 
     group_centred: ClassVar[bool] = True
@@ -132,7 +132,7 @@ class DrGRPO:
 class RLOO:
     """A_i = R_i - mean of the others' rewards.
 
-    Source: arXiv 2402.14740, eq. 8; verl `compute_rloo_outcome_advantage`.
+    Source: arXiv 2402.14740; verl `compute_rloo_outcome_advantage`.
     """
 
     group_centred: ClassVar[bool] = True

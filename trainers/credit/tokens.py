@@ -48,9 +48,9 @@ def token_rewards(batch: Batch) -> Doubles:
 class OTB:
     """A_t = G_t - B_t, B_t = sum_i G_{i,t} W_{i,t} / (sum_i W_{i,t} + eps) over the group at position t.
 
-    W is the running sum of w_t = 1 - 2 pi_t + sum_v pi_v^2, the squared norm of the token's logit gradient, times the
-    squared weight of the correction where there is one. G is the undiscounted return-to-go. A position counts all
-    tokens from the trajectory's first action token on. Beyond the second-longest member the longest one has B = 0
+    W is the running sum of w_t = 1 - 2 pi_t + sum_v pi_v^2, the squared norm of the token's logit gradient, times
+    min(rho, tis_cap)^2 beside a correction. G is the undiscounted return-to-go. A position counts all tokens from the
+    trajectory's first action token on. Beyond the second-longest member the longest one has B = 0
     (`handle_zero_tail`); a group of one has B = 0.
     Source: arXiv 2602.07078; verl `compute_optimal_token_baseline_advantage`.
     """
@@ -59,6 +59,8 @@ class OTB:
     needs: ClassVar[frozenset[str]] = frozenset({"sum_pi_sq"})
     eps: float = 1e-8
     handle_zero_tail: bool = True
+    tis_cap: float | None = None
+    """That of the correction `tis` at the level of tokens, where the recipe has it."""
     compact: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -69,6 +71,9 @@ class OTB:
         mask = batch.action_mask
         pi = np.exp(np.asarray(batch.old_logprobs, np.float64))
         w = 1.0 - 2.0 * pi + known(batch.scores.sum_pi_sq, "otb", "the sum of squared probabilities")
+        if self.tis_cap is not None:
+            gap = np.clip(np.asarray(batch.old_logprobs, np.float64) - batch.logprobs, -20.0, 20.0)
+            w = w * np.minimum(np.exp(gap), self.tis_cap) ** 2
         owner = batch.trajectory_of_token
         order = np.argsort(owner, kind="stable")
         W, G = np.zeros(batch.tokens), np.zeros(batch.tokens)

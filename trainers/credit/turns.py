@@ -84,7 +84,7 @@ def _until_first_result(batch: Batch) -> Bools:
 class FlowGRPO:
     """The final reward, group-normalised, on every turn; goes with the aggregation `traj-mean-turn-mean`.
 
-    Source: Flow-GRPO, AgentFlow, arXiv 2510.05592, eq. 5. The released code takes mean and deviation over turns
+    Source: Flow-GRPO, AgentFlow, arXiv 2510.05592. The released code takes mean and deviation over turns
     (`statistics: turns`), so that long trajectories weigh more; the paper takes them over trajectories.
     """
 
@@ -118,7 +118,7 @@ class GiGPO:
 
     A_step compares discounted returns within the rows (turns) of a group that have the same anchor, what the policy was
     shown before the turn; a row alone in its state gives 0.
-    Source: GiGPO, arXiv 2505.10978, eqs. 3 to 8; verl-agent, gigpo/core_gigpo.py.
+    Source: GiGPO, arXiv 2505.10978; verl-agent, gigpo/core_gigpo.py.
     """
 
     group_centred: ClassVar[bool] = False
@@ -205,11 +205,15 @@ class ReturnToGo:
         table[owner, place] = returns
         counts, out = batch.trajectory_in_stats, np.zeros_like(returns)
         for k, (n, t) in enumerate(zip(owner.tolist(), place.tolist(), strict=True)):
-            others = counts & (batch.group_of_trajectory == batch.group_of_trajectory[n])
+            others = counts & (batch.group_of_trajectory == batch.group_of_trajectory[n]) & self.voters(batch, t)
             others[n] = False
             size = int(others.sum())
             out[k] = returns[k] - table[others, t].sum() / size if size else 0.0
         return out
+
+    def voters(self, batch: Batch, turn: int) -> Bools:
+        """bool[N]: whose return is in the baseline of that turn: everybody's, ended or not."""
+        return np.ones(batch.trajectories, bool)
 
     def advantage(self, batch: Batch) -> Doubles:
         """f64[T]"""

@@ -74,7 +74,7 @@ class PPO(PolicyLoss):
 class CISPO(PolicyLoss):
     """-sg(clip(r, low, high)) A lp: a bounded weight, and every token keeps its gradient.
 
-    Source: CISPO, arXiv 2506.13585, eq. 4; TRL bounds above alone (`low` 0).
+    Source: CISPO, arXiv 2506.13585; TRL bounds above alone (`low` 0).
     """
 
     low: float = 0.0
@@ -123,7 +123,7 @@ class BAPO(PolicyLoss):
     P = sum A min(r, high) over A >= 0 and N = sum |A| max(r, low) over A < 0. `low_first` (released code): the lower
     bound first, until P / N >= pos_over_neg. Raising the lower bound can only raise N, so in that order it always runs
     to its maximum first where the target is missed.
-    Source: BAPO, arXiv 2510.18927, algorithm 1; WooooDyy/BAPO, recipe/bapo/policy_loss.py.
+    Source: BAPO, arXiv 2510.18927; WooooDyy/BAPO, recipe/bapo/policy_loss.py.
     """
 
     order: str = "high_first"

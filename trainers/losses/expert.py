@@ -50,7 +50,7 @@ class CHORD(PPO):
     """(1 - mu) PPO + mu SFT on the experts' tokens, each weighted by sg(p (1 - p)).
 
     mu rises linearly to `peak` over `warmup` updates, falls along a cosine to `valley` over `decay`, and stays.
-    Source: CHORD, arXiv 2508.11408, eqs. 4 to 7; Trinity-RFT, chord_policy_loss.py.
+    Source: CHORD, arXiv 2508.11408; Trinity-RFT, chord_policy_loss.py.
     """
 
     inert_at_zero: ClassVar[bool] = False
@@ -122,7 +122,7 @@ class AHPO(PPO):
 class CritiqueGRPO(PPO):
     """PPO; on tokens of refined answers -A p / (p + gamma) without any bound.
 
-    Source: Critique-GRPO, arXiv 2506.03106, eq. 5; critique_core_algos.py.
+    Source: Critique-GRPO, arXiv 2506.03106; critique_core_algos.py.
     """
 
     inert_at_zero: ClassVar[bool] = True

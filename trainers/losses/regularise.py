@@ -114,7 +114,7 @@ class ReVal(PolicyLoss):
 
     V is the logsumexp of the logits before the first action token, the log-probabilities are summed over all action
     tokens in the loss. Neither advantages nor weights enter.
-    Source: ReVal, arXiv 2603.23355, eq. 8; the reference is renewed every 200 updates there.
+    Source: ReVal, arXiv 2603.23355; the reference is renewed every 200 updates there.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"first_state_logsumexp", "ref"})

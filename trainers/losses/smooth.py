@@ -51,7 +51,7 @@ class OPMDLoss(PolicyLoss):
 class SAPO(PolicyLoss):
     """-A (4 / tau) sigmoid(tau (r - 1)), tau = tau_pos where A > 0 and tau_neg elsewhere.
 
-    Source: SAPO, arXiv 2511.20347, eq. 5; verl `compute_policy_loss_sapo`. At r = 1 the gradient is REINFORCE's.
+    Source: SAPO, arXiv 2511.20347; verl `compute_policy_loss_sapo`. At r = 1 the gradient is REINFORCE's.
     """
 
     tau_pos: float = 1.0
@@ -109,7 +109,7 @@ class MiniRL(PolicyLoss):
 
     M = 0 where A > 0 and pi / old > 1 + eps_high, or A < 0 and pi / old < 1 - eps_low. Goes with mean-centred
     advantages and no length normalisation.
-    Source: Stabilizing RL with LLMs, arXiv 2512.01374, eqs. 7 and 8.
+    Source: Stabilizing RL with LLMs, arXiv 2512.01374.
     """
 
     corrects: ClassVar[bool] = True
@@ -142,7 +142,7 @@ class NFT(PolicyLoss):
     q is the share of the group that is right, held within [q_low, q_high]; the argument of the negative logarithm is
     held above `floor` with its gradient let through. `weight` is a factor on all of a group's tokens: none, `1-q`, or
     `sqrt` for sqrt((1 - q) / q).
-    Source: NFT, arXiv 2505.18116, eq. 10; NVlabs/NFT, dp_actor.py.
+    Source: NFT, arXiv 2505.18116; NVlabs/NFT, dp_actor.py.
     """
 
     reinforce_at_one: ClassVar[bool] = False

@@ -20,7 +20,7 @@ class Dump:
     """Domains as softmax(UCB / tau), UCB_d = mu_d + sqrt(c2 ln(N + 1) / (n_d + 1)); tasks uniformly within.
 
     mu_d is the mean |advantage| of the domain's last `window` trajectories, n_d all it ever had, N their sum.
-    Source: DUMP, arXiv 2504.09710, eqs. 4 and 5; verl/utils/curriculum_learning.py.
+    Source: DUMP, arXiv 2504.09710; verl/utils/curriculum_learning.py.
     """
 
     tau: float = 0.1
@@ -155,7 +155,7 @@ class Limr(_Measured):
     """Tasks whose rewards over `epochs` visits follow the mean curve of all of them.
 
     s_i = 1 - sum_k (r_ik - m_k)^2 / sum_k (1 - m_k)^2 >= theta.
-    Source: LIMR, arXiv 2502.11886, eq. 3; lim/lim_selection.py.
+    Source: LIMR, arXiv 2502.11886; lim/lim_selection.py.
     """
 
     epochs: int = 3
