@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from aiohttp import web
 
@@ -148,16 +149,16 @@ class Door(asyncio.Protocol):
         self._refused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # what create_server makes
+        made = cast(asyncio.Transport, transport)  # uvloop's own are no subclasses of it
         self._doors.open += 1
         if self._doors.open > self._doors.patience.max_connections:
             self._refused = True
-            transport.write(_FULL)
-            transport.close()
+            made.write(_FULL)
+            made.close()
             return
-        self._transport = transport
-        self._head = asyncio.get_running_loop().call_later(self._doors.patience.head_s, transport.abort)
-        self._inner.connection_made(transport)
+        self._transport = made
+        self._head = asyncio.get_running_loop().call_later(self._doors.patience.head_s, made.abort)
+        self._inner.connection_made(made)
 
     def data_received(self, data: bytes) -> None:
         if not self._refused:

@@ -7,15 +7,23 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import aiohttp
 import pytest
 
 from agenthub.server.door import MAX_FIELD, MAX_FIELDS, MAX_LINE, Patience
 from tests.server.harness import MAX_BODY, RunningHub, hub, until
+from tests.server.loops import LOOPS
 
 QUICK = Patience(head_s=0.3, body_s=0.3, unread_s=0.5, idle_s=0.5, max_connections=3, max_unread=1 << 20)
 LONG_S = 20.0
+
+
+@pytest.fixture(scope="module", params=LOOPS)
+def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
+    """Both loops that `agenthub serve` may run on."""
+    return cast(asyncio.AbstractEventLoopPolicy, request.param())
 
 
 @asynccontextmanager

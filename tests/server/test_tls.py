@@ -8,6 +8,7 @@ import signal
 import ssl
 import warnings
 from pathlib import Path
+from typing import cast
 
 import aiohttp
 import pytest
@@ -18,6 +19,13 @@ from agenthub.errors import ConfigError, HubUnreachable, UserError
 from agenthub.server.config import ServeConfig
 from agenthub.server.door import Tls
 from agenthub.server.serve import running
+from tests.server.loops import LOOPS
+
+
+@pytest.fixture(scope="module", params=LOOPS)
+def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
+    """Both loops that `agenthub serve` may run on."""
+    return cast(asyncio.AbstractEventLoopPolicy, request.param())
 
 
 def files(folder: Path, authority: trustme.CA) -> Tls:
