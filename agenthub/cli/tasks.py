@@ -11,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from agenthub.suites.lint import Plan, Report
     from agenthub.suites.task import Suite, Task
 
 __all__ = ["app"]
@@ -91,11 +92,19 @@ def lint(
     ] = None,
     limit: Limit = None,
     jobs: Jobs = 8,
+    episodes: Annotated[int, typer.Option(help="tasks of a suite that cheats play, and random episodes", min=1)] = 24,
+    seed: Annotated[int, typer.Option(help="of the policy that acts at random")] = 0,
+    quick: Annotated[bool, typer.Option(help="at most 12 tasks of a suite, and 6 of them with cheats")] = False,
+    isolation: Annotated[str, typer.Option(help="how code is kept in: jail, docker, gvisor")] = "jail",
     tasks: Folders = None,
 ) -> None:
-    """Play an oracle and idlers on every task; the oracle must win, the idlers must not. Exit status 1 on a hole."""
+    """Play every task with an oracle that must win, and with idle, random and cheating policies that must not.
+
+    Exit status 1 on a hole; each is named with its task and the technique that found it.
+    """
     import asyncio
 
+    from agenthub.suites.lint import Plan
     from agenthub.suites.load import load_suites
 
     console = _console()
@@ -106,7 +115,10 @@ def lint(
         chosen = list(found.values())
         for name, reason in found.unavailable.items():
             console.print(f"{name}: skipped: {reason}", style="yellow", markup=False)
-    if not asyncio.run(_lint(chosen, limit, jobs, console)):
+    if quick:
+        limit, episodes = min(limit or 12, 12), min(episodes, 6)
+    plan = Plan(episodes=episodes, seed=seed, jobs=jobs)
+    if not asyncio.run(_lint(chosen, limit, plan, isolation, console)):
         raise typer.Exit(1)
 
 
@@ -172,27 +184,40 @@ async def _run(tasks: Sequence[Task], policy: str, jobs: int, console: Console) 
     return wins
 
 
-async def _lint(suites: Sequence[Suite], limit: int | None, jobs: int, console: Console) -> bool:
+async def _lint(suites: Sequence[Suite], limit: int | None, plan: Plan, isolation: str, console: Console) -> bool:
     from rich.progress import Progress
 
     from agenthub.episodes import Workbench
-    from agenthub.suites.lint import lint as lint_tasks
+    from agenthub.suites.lint import examine
 
-    bench, sound = Workbench(), True
+    bench, sound = Workbench(isolation), True
     try:
         for suite in suites:
             chosen = _spread(suite.tasks, limit)
             with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
                 bar = progress.add_task(suite.name, total=len(chosen))
-                holes = await lint_tasks(chosen, bench, concurrency=jobs, done=_advance(progress, bar))
-            for hole in holes:
-                console.print(f"{hole.task.place}: {hole.task.key}: {hole.what}", style="red", markup=False)
-            broken = len({hole.task.id for hole in holes})
-            console.print(f"{suite.name}: {len(chosen)} tasks, {broken} with a hole")
-            sound = sound and not holes
+                report = await examine(chosen, bench, plan, done=_advance(progress, bar))
+            _tell(suite.name, len(chosen), report, console)
+            sound = sound and not report.holes
     finally:
         await bench.close()
     return sound
+
+
+def _tell(suite: str, tasks: int, report: Report, console: Console) -> None:
+    """What was tried, then the holes."""
+    from rich.table import Table
+
+    table = Table("technique", "tasks", "episodes", "won", "what it tries", box=None, pad_edge=False)
+    for tally in report.tallies:
+        row = (tally.technique, str(tally.tasks), str(tally.episodes), str(tally.wins), tally.does)
+        table.add_row(*row, style="red" if any(hole.technique == tally.technique for hole in report.holes) else "")
+    console.print(table)
+    for hole in report.holes:
+        line = f"{hole.task.place}: {hole.task.key}: {hole.what} [{hole.technique}]"
+        console.print(line, style="red", markup=False)
+    broken = len({hole.task.id for hole in report.holes})
+    console.print(f"{suite}: {tasks} tasks, {broken} with a hole")
 
 
 def _advance(progress: Any, bar: Any) -> Callable[[Task], None]:
