@@ -244,6 +244,8 @@ class ToolCall(_Template):
         answer = re.search(r"<answer>(.*?)</answer>", kept, re.DOTALL)
         if answer is not None:
             return Parsed(text=kept, answer=answer[1].strip())
+        if "<tool_call>" not in kept:
+            return Parsed(text=kept)
         calls = native_calls(kept)
         made = tuple(one for call in calls.calls for one in self._spread(call))
         return Parsed(text=kept, calls=made, parse_error=calls.error)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
@@ -91,10 +92,12 @@ def build(
             was committed before stays as it is.
     """
     _prepare(folder)
+    index = _open(folder)
+    writer = _writer(index, folder)
+    _make_room(folder)
     ledger = Ledger(folder / "ledger.sqlite")
     try:
-        index = _open(folder)
-        run = _Run(index, _writer(index, folder), ledger, progress)
+        run = _Run(index, writer, ledger, progress)
         built = run.all(documents, prune)
         _write_facts(folder, {**(facts or {}), "name": name, "documents": ledger.count()})
     except (OSError, sqlite3.Error) as error:
@@ -214,9 +217,20 @@ def _prepare(folder: Path) -> None:
         if folder.exists() and any(folder.iterdir()) and not (folder / SEGMENTS).is_dir():
             raise UserError(f"{folder} is not empty and is no index; give another folder")
         (folder / SEGMENTS).mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder).free
     except OSError as error:
         raise UserError(f"{folder} cannot be made: {error}") from error
+
+
+def _make_room(folder: Path) -> None:
+    """Remove what a run that failed has left; called by the one writer. Raises UserError where little space is left."""
+    try:
+        named = {path.name for path in segment_files(folder)}
+    except (OSError, ValueError, KeyError):
+        named = set()
+    for path in (folder / SEGMENTS).iterdir() if named else ():
+        if path.name not in named and re.match(r"[0-9a-f]{32}\.", path.name):
+            path.unlink(missing_ok=True)
+    free = shutil.disk_usage(folder).free
     if free < _SPARE_BYTES:
         raise UserError(f"{folder}: only {free >> 20} MiB are free on its disk; nothing was changed")
 
