@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
+from pydantic_core import from_json
 
 from agenthub.client.retry import Again, Patience, refusal
 from agenthub.errors import HubUnreachable, UserError, WireError
@@ -18,6 +19,8 @@ __all__ = ["Socket"]
 _CONNECT_S = 10.0
 _HEARTBEAT_S = 30.0
 _TOO_BIG = 1009
+_LIST_CHARS = 1 << 16
+_MOST_LISTED = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,15 @@ class _Connection:
     socket: aiohttp.ClientWebSocketResponse
     asked: dict[int, _Asked] = field(default_factory=dict)
     reader: asyncio.Task[None] | None = None
+    out: list[str] = field(default_factory=list)
+    """Requests that were asked for in this moment: they go out together."""
+    sender: asyncio.Task[None] | None = None
+
+    def send(self, request: str) -> None:
+        """Send a request with whatever else is asked for in this moment."""
+        self.out.append(request)
+        if self.sender is None or self.sender.done():
+            self.sender = asyncio.get_running_loop().create_task(_send(self))
 
 
 class Socket:
@@ -86,15 +98,15 @@ class Socket:
         connection = await self._connected()
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         connection.asked[identity] = _Asked(answer, len(frame))
+        connection.send(frame)
         try:
-            await connection.socket.send_str(frame)
             return await answer
-        except (ConnectionError, aiohttp.ClientError) as error:
-            raise Again(str(error) or type(error).__name__) from error
         finally:
             connection.asked.pop(identity, None)
 
     async def _connected(self) -> _Connection:
+        if self._now is not None and not self._now.socket.closed and not self._closed:
+            return self._now
         async with self._connecting:
             if self._closed:
                 raise HubUnreachable(f"the client of {self._url} was closed")
@@ -125,16 +137,47 @@ class Socket:
             raise Again(str(error) or type(error).__name__) from error
 
 
+async def _send(connection: _Connection) -> None:
+    """Send what is asked for: small requests in lists, so that a thousand episodes cost few frames."""
+    while connection.out:
+        requests, connection.out = connection.out, []
+        try:
+            for frame in _frames(requests):
+                await connection.socket.send_str(frame)
+        except (ConnectionError, aiohttp.ClientError) as error:
+            for it in connection.asked.values():
+                if not it.answer.done():
+                    it.answer.set_exception(Again(str(error) or type(error).__name__))
+            return
+
+
+def _frames(requests: Sequence[str]) -> Iterator[str]:
+    together: list[str] = []
+    size = 0
+    for request in requests:
+        if together and (size + len(request) > _LIST_CHARS or len(together) == _MOST_LISTED):
+            yield _frame(together)
+            together, size = [], 0
+        together.append(request)
+        size += len(request)
+    yield _frame(together)
+
+
+def _frame(requests: Sequence[str]) -> str:
+    return requests[0] if len(requests) == 1 else f"[{','.join(requests)}]"
+
+
 async def _read(connection: _Connection) -> None:
     """Hand every answer to who waits for it; at the end of the connection, send the others to ask again."""
     asked = connection.asked
     async for message in connection.socket:
         if message.type is not aiohttp.WSMsgType.TEXT:
             continue
-        row = json.loads(message.data)
-        found = asked.get(row.get("id"))
-        if found is not None and not found.answer.done():
-            found.answer.set_result(row)
+        rows = from_json(message.data)
+        for row in rows if isinstance(rows, list) else (rows,):
+            found = asked.get(row.get("id"))
+            if found is not None and not found.answer.done():
+                found.answer.set_result(row)
     left = [it for it in asked.values() if not it.answer.done()]
     code = connection.socket.close_code
     largest = max((it.size for it in left), default=0)

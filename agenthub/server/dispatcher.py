@@ -190,6 +190,15 @@ class Dispatcher:
 
         return await self.journal.watch(name, values, who, work)
 
+    def read_step(self, values: Any, who: Principal) -> StepOf:
+        """A step from the JSON values of its parameters. Raises WireError, counted and logged."""
+        started = time.perf_counter()
+        try:
+            need(who, OPERATION_SCOPES["step"])
+            return params.read(StepOf, values)
+        except WireError as error:
+            raise self.journal.refused("step", values, who, started, error) from None
+
     def step(self, step: StepOf, who: Principal, then: Callable[[bytes | WireError], None]) -> None:
         """Play one step and call `then` with the answer, now or later; it is played whatever becomes of who asked."""
         started = time.perf_counter()

@@ -2,13 +2,17 @@
 
 A request is a text frame `{"id", "op", ...parameters}`; its answer is `{"id", "status", "result"}` or
 `{"id", "status", "error"}`, sent as soon as it is there, in any order. `steps` sends `{"id", "line"}` for each line and
-ends with a result. Octets are base64. An error concerns its own frame alone.
+ends with a result. Octets are base64. An error concerns its own request alone.
+
+A frame may also be a list of requests. Their answers come in lists, each of those that are there in the same moment.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import functools
+from collections.abc import Iterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -25,7 +29,9 @@ from agenthub.server.params import parse_json
 __all__ = ["WebSocketFace"]
 
 _AT_ONCE = 4096
-"""Frames of one connection that are answered at once; more are read when one is done."""
+"""Requests of one connection that are answered at once; another frame is read when there are fewer."""
+_MOST_LISTED = 4096
+_LIST_BYTES = 1 << 20
 _HEARTBEAT_S = 30.0
 _GOODBYE_S = 0.1
 """Seconds to wait for a client's part of a closing handshake: a hub that stops has no more."""
@@ -73,72 +79,141 @@ class _Connection:
     ) -> None:
         self._socket, self._transport, self._max_unread = socket, transport, max_unread
         self._dispatcher, self._who = dispatcher, who
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._running = 0
+        """Requests without an answer yet."""
+        self._room = asyncio.Event()
+        self._out: list[tuple[bytes, bool]] = []
+        """Answers that wait to be sent, and whether each belongs into a list."""
+        self._sending: asyncio.Task[None] | None = None
 
     async def serve(self) -> None:
         """Answer frames until the connection ends."""
-        room = asyncio.Semaphore(_AT_ONCE)
-        tasks: set[asyncio.Task[None]] = set()
         try:
             async for message in self._socket:
-                await room.acquire()
-                task = asyncio.ensure_future(self._frame(message))
-                tasks.add(task)
-                task.add_done_callback(tasks.discard)
-                task.add_done_callback(lambda _: room.release())
+                self._take(message)
+                while self._running >= _AT_ONCE:
+                    self._room.clear()
+                    await self._room.wait()
         finally:
-            for task in tasks:
+            for task in self._tasks:
                 task.cancel()
-            if tasks:
-                await asyncio.wait(tasks)
+            if self._tasks:
+                await asyncio.wait(self._tasks)
 
-    async def _frame(self, message: WSMessage) -> None:
-        """Answer one frame. A connection that is gone ends it in silence: the client asks again on its next one."""
-        identity: bytes = b"null"
+    def _take(self, message: WSMessage) -> None:
+        """Begin what a frame asks for."""
         try:
-            values = _object(message)
+            if message.type is not WSMsgType.TEXT:
+                raise WireError("malformed_json", 400, "expected a text frame of JSON")
+            values = parse_json(message.data)
+            if isinstance(values, list) and not 1 <= len(values) <= _MOST_LISTED:
+                raise WireError("invalid", 422, f"a list has 1 to {_MOST_LISTED} requests, this one {len(values)}")
+        except WireError as error:
+            self._running += 1
+            self._answer(b"null", False, error)
+            return
+        listed = isinstance(values, list)
+        for row in values if listed else (values,):
+            self._running += 1
+            self._begin(row, listed)
+
+    def _begin(self, values: Any, listed: bool) -> None:
+        identity = b"null"
+        try:
+            if not isinstance(values, dict):
+                raise WireError("invalid", 422, f"expected a JSON object, got {type(values).__name__}")
             identity = _identity(values)
             op = values.pop("op", None)
             if not isinstance(op, str):
                 raise WireError("invalid", 422, "op: expected the name of an operation")
+            if op == "step":
+                step = self._dispatcher.read_step(values, self._who)
+                self._dispatcher.step(step, self._who, functools.partial(self._answer, identity, listed))
+                return
+        except WireError as error:
+            self._answer(identity, listed, error)
+            return
+        task = asyncio.ensure_future(self._work(identity, listed, op, values))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _work(self, identity: bytes, listed: bool, op: str, values: Any) -> None:
+        """Everything but a step."""
+        try:
             if op == "steps":
-                answer = await self._steps(identity, values)
+                answer = await self._steps(identity, listed, values)
             else:
                 answer = await self._dispatcher.dispatch(op, values, self._who)
-            await self._send(identity, answer.status, b"result", _json(answer))
         except WireError as error:
-            await self._send(identity, error.status, b"error", dumps(dict(error_row(error))))
+            self._answer(identity, listed, error)
+        else:
+            self._answer(identity, listed, _json(answer), answer.status)
 
-    async def _steps(self, identity: bytes, values: Any) -> Answer:
+    async def _steps(self, identity: bytes, listed: bool, values: Any) -> Answer:
         count = 0
         async with aclosing(self._dispatcher.steps(values, self._who)) as lines:
             async for ready in lines:
                 count += len(ready)
                 for line in ready:
-                    await self._write(b'{"id":%b,"line":%b}' % (identity, line))
+                    self._send(b'{"id":%b,"line":%b}' % (identity, line), listed)
         return Answer(dumps({"lines": count}))
 
-    async def _send(self, identity: bytes, status: int, name: bytes, body: bytes) -> None:
-        await self._write(b'{"id":%b,"status":%d,"%b":%b}' % (identity, status, name, body))
+    def _answer(self, identity: bytes, listed: bool, answer: bytes | WireError, status: int = 200) -> None:
+        """The end of one request."""
+        self._running -= 1
+        self._room.set()
+        if isinstance(answer, WireError):
+            row = b'{"id":%b,"status":%d,"error":%b}' % (identity, answer.status, dumps(dict(error_row(answer))))
+        else:
+            row = b'{"id":%b,"status":%d,"result":%b}' % (identity, status, answer)
+        self._send(row, listed)
 
-    async def _write(self, frame: bytes) -> None:
+    def _send(self, row: bytes, listed: bool) -> None:
+        """Have a row sent with whatever else is answered in this moment. Nothing is said where nobody listens any more:
+        the client asks again on its next connection.
+        """
         if self._socket.closed:
             return
-        if self._transport is not None and self._transport.get_write_buffer_size() > self._max_unread:
+        self._out.append((row, listed))
+        if self._sending is None or self._sending.done():
+            self._sending = asyncio.ensure_future(self._flush())
+
+    async def _flush(self) -> None:
+        while self._out:
+            rows, self._out = self._out, []
+            waiting = sum(len(row) for row, _ in rows)
+            if self._transport is not None:
+                waiting += self._transport.get_write_buffer_size()
+            if waiting > self._max_unread:
+                self._close()
+                return
+            try:
+                for frame in _frames(rows):
+                    await self._socket.send_frame(frame, WSMsgType.TEXT)
+            except ConnectionError:
+                return
+
+    def _close(self) -> None:
+        if self._transport is not None:
             self._transport.abort()
-            return
-        try:
-            await self._socket.send_frame(frame, WSMsgType.TEXT)
-        except ConnectionError:
-            return
 
 
-def _object(message: WSMessage) -> dict[str, Any]:
-    if message.type is not WSMsgType.TEXT:
-        raise WireError("malformed_json", 400, "expected a text frame of JSON")
-    values = parse_json(message.data)
-    if not isinstance(values, dict):
-        raise WireError("invalid", 422, f"expected a JSON object, got {type(values).__name__}")
-    return values
+def _frames(rows: Sequence[tuple[bytes, bool]]) -> Iterator[bytes]:
+    """Answers as frames: those of lists together, up to a megabyte, the others by themselves."""
+    together: list[bytes] = []
+    size = 0
+    for row, listed in rows:
+        if not listed:
+            yield row
+            continue
+        if together and size + len(row) > _LIST_BYTES:
+            yield b"[%b]" % b",".join(together)
+            together, size = [], 0
+        together.append(row)
+        size += len(row)
+    if together:
+        yield b"[%b]" % b",".join(together)
 
 
 def _identity(values: dict[str, Any]) -> bytes:
