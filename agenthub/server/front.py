@@ -16,7 +16,7 @@ from agenthub.server.config import AUTO_TOKEN, TOKEN_VARIABLE, ServeConfig
 from agenthub.server.dispatcher import Dispatcher
 from agenthub.server.door import listening
 from agenthub.server.guard import Guard, is_loopback
-from agenthub.server.logs import configure
+from agenthub.server.logs import logged
 from agenthub.server.tokens import Keyring
 from agenthub.server.tracing import tracing_from_environment
 
@@ -32,7 +32,13 @@ async def front(dispatcher: Dispatcher, config: ServeConfig) -> AsyncIterator[st
     Raises:
         UserError: no token beyond loopback, tokens or certificate that cannot be used, an address that is in use.
     """
-    configure(config.log_format, config.log_level)
+    with logged(config.log_format, config.log_level):
+        async with _front(dispatcher, config) as url:
+            yield url
+
+
+@asynccontextmanager
+async def _front(dispatcher: Dispatcher, config: ServeConfig) -> AsyncIterator[str]:
     shared = _shared(config)
     keyring = Keyring(dispatcher.accounts, shared=shared, file=config.tokens) if shared or config.tokens else None
     guard = Guard(dispatcher.accounts, keyring)

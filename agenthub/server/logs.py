@@ -9,11 +9,12 @@ import re
 import secrets
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Literal
 
-__all__ = ["FACTS", "LogFormat", "LogLevel", "configure", "event", "request_id"]
+__all__ = ["FACTS", "LogFormat", "LogLevel", "event", "logged", "request_id"]
 
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -22,7 +23,7 @@ FACTS: ContextVar[Mapping[str, Any]] = ContextVar("agenthub_log_facts")
 _SANE = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _prefix = secrets.token_hex(4)
 _numbers = itertools.count(1)
-_root = logging.getLogger("agenthub")
+_LOGGERS = tuple(logging.getLogger(name) for name in ("agenthub", "aiohttp", "asyncio"))
 
 
 def request_id(given: str | None) -> str:
@@ -37,13 +38,32 @@ def event(logger: logging.Logger, level: int, message: str, **facts: Any) -> Non
     logger.log(level, message, extra={"facts": {name: fact for name, fact in facts.items() if fact is not None}})
 
 
-def configure(form: LogFormat, level: LogLevel) -> None:
-    """Send the hub's log to standard error."""
-    handler = logging.StreamHandler(sys.stderr)
+@contextmanager
+def logged(form: LogFormat, level: LogLevel) -> Iterator[None]:
+    """Send the hub's log to standard error inside the context, and what aiohttp and asyncio have to say with it."""
+    handler = _Stderr()
     handler.setFormatter(_Json() if form == "json" else _Text())
-    _root.handlers[:] = [handler]
-    _root.setLevel(level.upper())
-    _root.propagate = False
+    before = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in _LOGGERS]
+    for logger in _LOGGERS:
+        logger.handlers[:] = [handler]
+        logger.propagate = False
+    _LOGGERS[0].setLevel(level.upper())
+    try:
+        yield
+    finally:
+        for logger, handlers, kept, propagate in before:
+            logger.handlers[:], logger.propagate = handlers, propagate
+            logger.setLevel(kept)
+
+
+class _Stderr(logging.Handler):
+    """Writes to standard error as it is at that moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            sys.stderr.write(self.format(record) + "\n")
+        except (OSError, ValueError):
+            return  # nobody reads it any more; the hub goes on
 
 
 def _facts(record: logging.LogRecord) -> dict[str, Any]:

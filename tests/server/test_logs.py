@@ -6,9 +6,9 @@ import io
 import json
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import aiohttp
 import pytest
@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from agenthub.server.logs import LogFormat, LogLevel, configure
+from agenthub.server.logs import LogFormat, LogLevel, logged
 from agenthub.server.tracing import Tracing, tracing_from_environment
 from tests.server.faces import FACES, Routes
 from tests.server.harness import CALL
@@ -27,17 +27,10 @@ from tests.server.tenants import TOKENS, tenants
 
 @contextmanager
 def written(form: LogFormat, level: LogLevel) -> Iterator[io.StringIO]:
-    """What the hub's log says inside; after it, the log is as it was."""
-    root = logging.getLogger("agenthub")
-    before = (root.handlers[:], root.level, root.propagate)
-    configure(form, level)
+    """What the hub's log says inside."""
     stream = io.StringIO()
-    cast("logging.StreamHandler[io.StringIO]", root.handlers[0]).setStream(stream)
-    try:
+    with redirect_stderr(stream), logged(form, level):
         yield stream
-    finally:
-        root.handlers[:], root.propagate = before[0], before[2]
-        root.setLevel(before[1])
 
 
 def rows(stream: io.StringIO) -> list[dict[str, Any]]:
@@ -91,6 +84,15 @@ def test_no_client_forges_a_line(form: LogFormat) -> None:
     with written(form, "info") as stream:
         logging.getLogger("agenthub.requests").info("evil\n2026 WARNING forged\x1b[2J", extra={"facts": {"op": "a\nb"}})
         assert stream.getvalue().count("\n") == 1 and "\x1b" not in stream.getvalue()
+
+
+def test_the_log_is_as_it_was_afterwards_and_a_reader_that_is_gone_stops_nothing() -> None:
+    before = [logging.getLogger(name).handlers[:] for name in ("agenthub", "aiohttp", "asyncio")]
+    with written("json", "info") as stream:
+        logging.getLogger("asyncio").warning("slow")
+        stream.close()
+        logging.getLogger("agenthub").error("unheard")
+    assert [logging.getLogger(name).handlers for name in ("agenthub", "aiohttp", "asyncio")] == before
 
 
 async def test_operations_are_spans_under_the_callers_trace(tmp_path: Path) -> None:
