@@ -200,3 +200,36 @@ async def test_a_blob_is_whoevers_that_can_name_it(tmp_path: Path) -> None:
         first = await alice.call("blob_put", sha256=SHA, data=BLOB)
         assert first == await bob.call("blob_put", sha256=SHA, data=BLOB)
         assert await bob.call("blob_get", sha256=SHA) == (200, BLOB)
+
+
+async def test_sessions_of_other_dialects_are_their_owners_alone(tmp_path: Path) -> None:
+    async with tenants(tmp_path) as served, aiohttp.ClientSession() as session:
+
+        async def ask(name: str, path: str, body: dict[str, Any] | None, **headers: str) -> tuple[int, Any]:
+            headers |= {"Authorization": f"Bearer {TOKENS[name]}", "Accept": "application/json, text/event-stream"}
+            method = "GET" if body is None else "POST"
+            async with session.request(method, served.url + path, json=body, headers=headers) as response:
+                return response.status, (dict(response.headers), await response.json())
+
+        at = "/openenv/fakes"
+        assert (await ask("alice", f"{at}/reset", {"task": "t0", "episode_id": "hers"}))[0] == 200
+        step = {"action": {"answer": "42"}, "episode_id": "hers"}
+        for path, body in ((f"{at}/step", step), (f"{at}/state?episode_id=hers", None)):
+            assert (await ask("bob", path, body))[0] == 404, path
+        _, (_, made) = await ask("alice", f"{at}/mcp", rpc("openenv/session/create", task="t0"))
+        hers = made["result"]["session_id"]
+        for method in ("tools/list", "tools/call", "openenv/session/close"):
+            params = {"session_id": hers, "name": "submit_answer", "arguments": {"answer": "42"}}
+            _, (_, row) = await ask("bob", f"{at}/mcp", rpc(method, **params))
+            _, (_, never) = await ask("bob", f"{at}/mcp", rpc(method, **params | {"session_id": "0" * 32}))
+            assert "error" in row and json.dumps(row).replace(hers, "") == json.dumps(never).replace("0" * 32, "")
+        hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "a", "version": "1"}}
+        _, (headers, _) = await ask("alice", "/mcp/fakes?task=t0", rpc("initialize", **hello))
+        hers = headers["Mcp-Session-Id"]
+        status, _ = await ask("bob", "/mcp/fakes", rpc("tools/list"), **{"Mcp-Session-Id": hers})
+        assert status == (await ask("bob", "/mcp/fakes", rpc("tools/list"), **{"Mcp-Session-Id": "0" * 32}))[0] == 404
+        assert (await ask("alice", "/mcp/fakes", rpc("tools/list"), **{"Mcp-Session-Id": hers}))[0] == 200
+
+
+def rpc(method: str, **params: Any) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
