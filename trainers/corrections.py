@@ -59,7 +59,7 @@ class TIS:
     """token, sequence"""
     cap: float = 2.0
     normalise: bool = False
-    """Divide by the mean over the batch's action tokens in the loss, after the cut (self-normalised)."""
+    """Divide by the mean after the cut (self-normalised): over the batch's action tokens, or over its sequences."""
 
     def __post_init__(self) -> None:
         _choice("level", self.level, LEVELS)
@@ -81,8 +81,12 @@ class TIS:
     def weights(self, batch: Batch) -> tuple[Doubles, Bools]:
         """(weights f64[T], all True bool[T])"""
         w = self.cut(self.ratios(batch))
-        if self.normalise and batch.in_loss.any() and w[batch.in_loss].mean() > 0.0:
-            w = w / w[batch.in_loss].mean()
+        places = np.flatnonzero(batch.action_mask)
+        if self.level == "sequence":
+            # A sequence's tokens share its weight, so that any of them stands for it.
+            places = places[np.unique(batch.sample_of_token[places], return_index=True)[1]]
+        if self.normalise and places.size and w[places].mean() > 1e-8:
+            w = w / w[places].mean()
         return np.where(batch.action_mask, w, 1.0), np.ones(batch.tokens, bool)
 
 
