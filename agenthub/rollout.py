@@ -113,7 +113,7 @@ class Collector:
     async def collect(self, plays: Sequence[Play], *, seed: int) -> list[Trajectory]:
         """One trajectory for each member of each play, in order of play and member.
 
-        Members of a task that the hub has in quarantine are not played: outcome `env_fault`, no turns, no reward.
+        Members of a task that is broken or in quarantine are not played: outcome `env_fault`, no turns, no reward.
 
         Raises:
             HostFault: a member was lost by our side more often than `replays` allows.
@@ -179,7 +179,7 @@ class Collector:
             self._reason = str(fault)
             return []
         except WireError as refused:
-            if refused.code != "task_quarantined":
+            if refused.code not in ("env_fault", "task_quarantined"):
                 raise
             self._unplayed += [_unplayed(play, member, refused.message) for member in range(first, first + count)]
             return []

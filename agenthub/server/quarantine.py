@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from agenthub.errors import TaskBroken, WireError
+from agenthub.errors import BoxLost, TaskBroken, WireError
 from agenthub.suites.task import Task
 
 __all__ = ["Quarantine"]
@@ -67,9 +67,9 @@ class Quarantine:
 
     @contextmanager
     def watching(self, task: Task) -> Iterator[None]:
-        """Whatever shows inside that the task is broken puts it here."""
+        """Whatever shows inside that the task is broken puts it here: a box too that ends before a policy touched it."""
         try:
             yield
-        except TaskBroken as broken:
+        except (TaskBroken, BoxLost) as broken:
             self.add(task, str(broken))
             raise

@@ -7,7 +7,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from agenthub.errors import WireError
+from agenthub.errors import BoxLost, HostFault, TaskBroken, WireError
 from agenthub.records import frozen
 from agenthub.server.quarantine import Quarantine
 from agenthub.suites.task import Check, Task, Verifier
@@ -84,6 +84,21 @@ async def test_seeds_go_around_a_quarantined_task_and_other_seeds_keep_theirs(tm
         with pytest.raises(WireError) as caught:
             await catalog.draw("fakes", "test", 1)
         assert (caught.value.code, caught.value.status) == ("task_quarantined", 409)
+
+
+@pytest.mark.parametrize("error", [TaskBroken("no tests"), BoxLost("its setup killed the box")])
+def test_what_ends_before_a_policy_came_is_the_tasks_fault(error: Exception) -> None:
+    quarantine, task = Quarantine(), fake_task()
+    with pytest.raises(type(error)), quarantine.watching(task):
+        raise error
+    assert task.key in quarantine
+
+
+def test_our_own_faults_put_nothing_in_quarantine() -> None:
+    quarantine = Quarantine()
+    with pytest.raises(HostFault), quarantine.watching(fake_task()):
+        raise HostFault("no box could be started")
+    assert len(quarantine) == 0
 
 
 def test_the_first_reason_stays() -> None:
