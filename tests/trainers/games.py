@@ -1,0 +1,133 @@
+"""A game of two turns played by a tiny model without a hub, and a recipe's stages run over it one after the other."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from agenthub.policy import Request, Sampling
+from agenthub.records import Trajectory, floats, ints
+from agenthub.rollout import turn_seed
+from agenthub.trainers.batch import build_batch
+from agenthub.trainers.config import Recipe
+from agenthub.trainers.critic import Critic
+from agenthub.trainers.learner import Learner
+from agenthub.trainers.plugins import needs_of
+from agenthub.trainers.scoring import Models
+from tests.trainers.fakes import ANSWER, CODE, PROSE, FakePolicy, tiny_model, trajectory
+
+__all__ = ["Game", "Run"]
+
+TASKS = ("easy-0", "easy-1", "hard-0", "hard-1")
+
+
+class Game:
+    """First a call (token 0 to 7 fails it, 22 and 23 make it void), then an answer: an even token wins."""
+
+    def __init__(self, policy: FakePolicy) -> None:
+        self.policy = policy
+
+    async def play(self, tasks: list[str], members: int, number: int) -> list[Trajectory]:
+        """`members` episodes of each task."""
+        rows = [(place, task, member) for place, task in enumerate(tasks) for member in range(members)]
+        first = await self._sample([(f"u{number}/{p}", m, 0, [2 + sum(t.encode()) % 9, 5, 6]) for p, t, m in rows])
+        prompts = []
+        for one in first:
+            call = int(one.ids[0])
+            prompts.append([*one.prompt_ids.tolist(), *one.ids.tolist(), 3 if call < 8 else 4, 6])
+        second = await self._sample(
+            [(f"u{number}/{p}", m, 1, prompt) for (p, _, m), prompt in zip(rows, prompts, strict=True)]
+        )
+        return [self._ended(number, *who, a, b) for who, a, b in zip(rows, first, second, strict=True)]
+
+    async def _sample(self, rows: list[tuple[str, int, int, list[int]]]) -> list[Any]:
+        return await self.policy.generate(
+            [
+                Request(
+                    prompt_ids=ints(prompt),
+                    sampling=Sampling(max_tokens=2),
+                    seed=turn_seed(0, group, member, t),
+                    stop_ids=frozenset(),
+                    complete=lambda ids: False,
+                )
+                for group, member, t, prompt in rows
+            ]
+        )
+
+    def _ended(self, number: int, place: int, task: str, member: int, a: Any, b: Any) -> Trajectory:
+        call, answer = int(a.ids[0]), int(b.ids[0])
+        failed, void = call < 8, call >= 22
+        reward = float(answer % 2 == 0 and not void)
+        texts = (PROSE if void else CODE, ANSWER)
+        base = trajectory(texts, reward=reward, turn_rewards=[0.0 if failed or void else 0.5], member=member)
+        turns = []
+        for index, (one, generation) in enumerate(zip(base.turns, (a, b), strict=True)):
+            entropies = floats([1.0 + (place + member + index) % 3, 0.5])
+            observations = tuple(replace(o, failed=failed) for o in one.observations)
+            turns.append(replace(one, generation=replace(generation, entropies=entropies), observations=observations))
+        return replace(base, task=f"suite/{task}", group=f"u{number}/{place}", turns=tuple(turns))
+
+
+class Run:
+    """A recipe's stages in the order of the loop, on the game."""
+
+    def __init__(self, recipe: Recipe, *, lie: float = 0.0) -> None:
+        self.recipe = recipe
+        self.policy = FakePolicy()
+        self.policy.lie = lie
+        self.game = Game(self.policy)
+        model = tiny_model()
+        self.filter, self.credit, self.correction = (
+            part.make() for part in (recipe.filter, recipe.credit, recipe.correction)
+        )
+        self.sampler = recipe.sampler.make().start(TASKS, 0)
+        critic = Critic(model.config.hidden_size, recipe.critic, torch.device("cpu")) if recipe.critic else None
+        beside = Models(
+            reference=tiny_model(1) if recipe.reference != "none" else None,
+            teacher=tiny_model(2) if recipe.teacher else None,
+            critic=critic,
+        )
+        optim = recipe.optim.model_copy(update={"lr": 0.02, "eps": 1e-8, "minibatches": 2, "epochs": 2})
+        regularisers = [part.make() for part in recipe.regularise]
+        self.learner = Learner(model, recipe.loss.make(), optim, regularisers=regularisers, beside=beside)
+        self.metrics: list[dict[str, float]] = []
+        self.tasks: list[str] = []
+        self.seen: dict[str, float] = {}
+
+    async def update(self, number: int) -> None:
+        """Play, filter, give credit, correct, learn, and serve the new weights."""
+        drawn = self.sampler.next(4)
+        self.tasks += drawn
+        fresh = await self.game.play(drawn, 4, number)
+        earlier = self.sampler.replay(fresh)
+        batch = build_batch([*fresh, *earlier])
+        for part in self.recipe.shaping:
+            batch = replace(batch, rewards=batch.rewards + part.make().component(batch))
+        filtered = self.filter.apply(batch)
+        batch = self.learner.with_old_logprobs(batch.with_filter(filtered), version=number - 1)
+        batch = self.learner.scored(batch, needs_of(self.credit))
+        batch = replace(batch, advantages=self.credit.advantage(batch))
+        weights, keep = self.correction.weights(batch)
+        self.learner.schedule(number, 3)
+        assert batch.advantages is not None
+        stats = self.learner.update(
+            replace(batch, in_loss=batch.in_loss & keep), batch.advantages, weights=weights, seed=number
+        )
+        self.metrics.append(dict(stats.metrics) | dict(self.learner.fit_critic(batch, self.credit)))
+        self.sampler.observe(batch)
+        self.policy.load_state(self.learner.model.state_dict(), number)
+        self.seen = {
+            "earlier": len(earlier),
+            "reasons": len(filtered.reasons),
+            "steps": stats.steps,
+            "advantages": float(np.unique(np.round(batch.advantages, 6)).size),
+            "weighed": float((weights != 1.0).sum()),
+            "tokens_dropped": float((~keep).sum()),
+        }
+
+    def weights(self) -> torch.Tensor:
+        """All of the model's, flat."""
+        return torch.cat([parameter.detach().flatten() for parameter in self.learner.model.parameters()])
