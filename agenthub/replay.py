@@ -65,7 +65,7 @@ async def first_difference(recorded: Trajectory, paths: Sequence[Path], *, isola
     suite, slash, task_id = recorded.task.partition("/")
     if not slash:
         raise UserError(f"the trajectory's task is {recorded.task!r}; expected suite/id")
-    task = open_task(suite, task_id, list(paths))
+    task = open_task(suite, task_id, list(paths), isolation=isolation)
     bench = Workbench(isolation)
     try:
         found = difference(recorded, await play_again(recorded, task, bench))

@@ -24,7 +24,7 @@ def build(
     engine: Annotated[bool, typer.Option(help="give them to the container engine too, for docker and gvisor")] = False,
     tasks: Folders = None,
 ) -> None:
-    """Install a suite's languages; what is installed already stays as it is."""
+    """Install a suite's languages and build the images of its Dockerfiles; what is there already stays as it is."""
     from agenthub.sandboxes.languages import store
 
     found = _suite(suite, tasks)
@@ -36,16 +36,43 @@ def build(
         typer.echo(f"{language.id}: {root}")
         if engine:
             typer.echo(f"{language.id}: {store.import_image(language.install)}")
-    if not languages:
-        typer.echo(f"suite {found.name!r} declares no languages to install")
+    _build_images(found)
+    if not languages and not found.images:
+        typer.echo(f"suite {found.name!r} declares no languages to install and no images to build")
+
+
+def _build_images(suite: Suite) -> None:
+    if not suite.images:
+        return
+    from agenthub.sandboxes.isolation import container_build
+
+    for build in suite.images:
+        if container_build.exists(build.image):
+            typer.echo(f"{build.image}: is built")
+            continue
+        typer.echo(f"{build.image}: from {build.dockerfile}")
+        container_build.build(
+            build.image,
+            build.context,
+            build.dockerfile,
+            timeout_s=build.timeout_s,
+            say=lambda line: typer.echo(f"  {line}"),
+        )
+        typer.echo(f"{build.image}: built")
 
 
 @app.command("list")
 def list_images(suite: SuiteArgument, tasks: Folders = None) -> None:
-    """Show a suite's languages and where each is installed."""
+    """Show a suite's languages and where each is installed, and its images and whether they are built."""
     from agenthub.sandboxes.languages import store
 
-    for language in _languages(_suite(suite, tasks)):
+    found = _suite(suite, tasks)
+    if found.images:
+        from agenthub.sandboxes.isolation import container_build
+
+        for build in found.images:
+            typer.echo(f"{build.image}: {'built' if container_build.exists(build.image) else 'not built'}")
+    for language in _languages(found):
         root = store.root_of(language.install) if language.install else None
         where = language.image or (str(root) if root else "not installed")
         typer.echo(f"{language.id}: {where}")

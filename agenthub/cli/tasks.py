@@ -109,9 +109,9 @@ def lint(
 
     console = _console()
     if suites:
-        chosen = [_suite(name, tasks) for name in suites]
+        chosen = [_suite(name, tasks, isolation) for name in suites]
     else:
-        found = load_suites(tasks or [])
+        found = load_suites(tasks or [], isolation=isolation)
         chosen = list(found.values())
         for name, reason in found.unavailable.items():
             console.print(f"{name}: skipped: {reason}", style="yellow", markup=False)
@@ -128,10 +128,12 @@ def _console() -> Console:
     return Console(highlight=False, soft_wrap=True)
 
 
-def _suite(name: str, folders: Sequence[Path] | None) -> Suite:
+def _suite(name: str, folders: Sequence[Path] | None, isolation: str = "jail") -> Suite:
     from agenthub.suites.load import load_suite, load_suites
 
-    return load_suite(name) if name.endswith((".yaml", ".yml")) else load_suites(list(folders or []))[name]
+    if name.endswith((".yaml", ".yml")):
+        return load_suite(name, isolation=isolation)
+    return load_suites(list(folders or []), isolation=isolation)[name]
 
 
 def _hidden(task: Task) -> dict[str, Any]:

@@ -57,7 +57,7 @@ async def serve(config: ServeConfig) -> None:
 @asynccontextmanager
 async def running(config: ServeConfig) -> AsyncIterator[str]:
     """A hub that serves inside the context; gives its URL. Raises as `serve` does."""
-    suites = load_suites(config.tasks)
+    suites = load_suites(config.tasks, isolation=config.isolation)
     for name, lacking in suites.unavailable.items():
         _tell(f"suite {name} cannot be played here: {lacking}")
     dispatcher = Dispatcher(

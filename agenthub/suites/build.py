@@ -7,6 +7,7 @@ import binascii
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -17,14 +18,15 @@ from agenthub.records import Message, frozen
 from agenthub.registry import registry
 from agenthub.rewards.arguments import TypedCheck
 from agenthub.sandbox import SandboxSpec, ToolSpec
-from agenthub.suites.schema import LimitsIn, PromptIn, SandboxIn, TaskIn, bytes_of
-from agenthub.suites.task import Check, Task, TaskLimits, ToolUse, TurnCheck, Verifier
+from agenthub.suites.images import image_build
+from agenthub.suites.schema import BuildIn, LimitsIn, PromptIn, SandboxIn, TaskIn, bytes_of
+from agenthub.suites.task import Check, ImageBuild, Task, TaskLimits, ToolUse, TurnCheck, Verifier
 
 __all__ = ["build_task", "merged"]
 
 T = TypeVar("T")
 DEFAULT_ISOLATION = "jail"
-"""Whose layers a task's `require` is read against where the task names no isolation."""
+"""The hub's, where nothing else is said: whose layers a task's `require` is read against."""
 Place = Callable[[tuple[str | int, ...]], str]
 
 
@@ -44,6 +46,8 @@ def build_task(
     split: str,
     source: str = "",
     languages: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    isolation: str = DEFAULT_ISOLATION,
+    images: dict[BuildIn, ImageBuild] | None = None,
 ) -> Task:
     """The task of a document that holds its keys with the defaults merged in.
 
@@ -51,6 +55,8 @@ def build_task(
         split: where the task names none.
         source: the row that it comes from, put behind every place.
         languages: the suite's own; a tool that names one is given what it says.
+        isolation: the hub's own, for tasks that name none.
+        images: those of the suite that are known already; the task's own is added.
 
     Raises:
         ConfigError: keys that do not fit, names that no registry has, limits that contradict, no user message, no
@@ -63,7 +69,13 @@ def build_task(
 
     if given.id is None:
         raise ConfigError(place(()), "id is missing")
-    tools = _tools(given, place, languages)
+    build = given.sandbox.build
+    images = {} if images is None else images
+    if build is not None and build not in images:
+        folder = Path(document.path).parent
+        images[build] = image_build(build, suite=suite, folder=folder, place=place(("sandbox", "build")))
+    image = images[build].image if build is not None else given.sandbox.image
+    tools = _tools(given, place, languages, image)
     protocol = given.protocol or ("fence_strict" if tools else "boxed")
     _known("protocol", protocol, place(("protocol",)), "protocol")
     task = Task(
@@ -79,7 +91,7 @@ def build_task(
         turn_checks=_turn_checks(given, place),
         target=tuple(given.target.answers) or given.target.answer,
         solution=given.solution.turns,
-        require=_required(given.sandbox, given.sandbox.isolation or DEFAULT_ISOLATION, place(("sandbox", "require"))),
+        require=_required(given.sandbox, given.sandbox.isolation or isolation, place(("sandbox", "require"))),
         languages=languages,
         deterministic=given.deterministic,
         on_lost=given.sandbox.state.on_lost,
@@ -125,8 +137,10 @@ def _required(sandbox: SandboxIn, isolation: str, place: str) -> tuple[str, ...]
     return sandbox.require
 
 
-def _tools(given: TaskIn, place: Place, languages: Mapping[str, Mapping[str, Any]]) -> tuple[ToolUse, ...]:
-    spec = _spec(given, place)
+def _tools(
+    given: TaskIn, place: Place, languages: Mapping[str, Mapping[str, Any]], image: str | None
+) -> tuple[ToolUse, ...]:
+    spec = _spec(given, place, image)
     uses: dict[str, ToolUse] = {}
     for index, tool in enumerate(given.tools):
         where = place(("tools", index))
@@ -145,7 +159,7 @@ def _tools(given: TaskIn, place: Place, languages: Mapping[str, Mapping[str, Any
     return tuple(uses.values())
 
 
-def _spec(given: TaskIn, place: Place) -> SandboxSpec:
+def _spec(given: TaskIn, place: Place, image: str | None) -> SandboxSpec:
     sandbox = given.sandbox
     if sandbox.isolation is not None:
         _known("isolation", sandbox.isolation, place(("sandbox", "isolation")), "sandbox.isolation")
@@ -166,7 +180,7 @@ def _spec(given: TaskIn, place: Place) -> SandboxSpec:
     if spec.request_mb > spec.limits.memory_mb:
         where = place(("sandbox", "resources"))
         raise ConfigError(where, f"resources.request {spec.request_mb}M is above memory {spec.limits.memory_mb}M")
-    return replace(spec, image=sandbox.image or spec.image)
+    return replace(spec, image=image or spec.image)
 
 
 def _box_limits(sandbox: SandboxIn) -> Limits:

@@ -18,10 +18,10 @@ from typing import Any
 from agenthub.config import Document, read_document, validate
 from agenthub.errors import ConfigError, UnknownName
 from agenthub.records import frozen
-from agenthub.suites.build import build_task, merged
-from agenthub.suites.schema import SuiteFile
+from agenthub.suites.build import DEFAULT_ISOLATION, build_task, merged
+from agenthub.suites.schema import BuildIn, SuiteFile
 from agenthub.suites.sources import missing, rows
-from agenthub.suites.task import Suite, Task
+from agenthub.suites.task import ImageBuild, Suite, Task
 
 __all__ = ["Suites", "default_folder", "find_task", "load_suite", "load_suites", "open_task"]
 
@@ -34,6 +34,8 @@ class _Plan:
 
     document: Document
     file: SuiteFile
+    isolation: str
+    """The hub's own."""
 
     @property
     def folder(self) -> Path:
@@ -95,15 +97,18 @@ def default_folder() -> Path:
     return Path(__file__).resolve().parent.parent / "tasks"
 
 
-def load_suites(paths: Sequence[PathLike] = ()) -> Suites:
+def load_suites(paths: Sequence[PathLike] = (), *, isolation: str = DEFAULT_ISOLATION) -> Suites:
     """Suites of YAML files and of folders that hold such files; no paths are `default_folder()`.
+
+    Args:
+        isolation: the hub's own; what a task requires is asked of it where the task names none.
 
     Raises:
         ConfigError: a file is broken, two suites have one name, or a folder holds no suite; says which.
     """
     plans: dict[str, _Plan] = {}
     for path in _files(paths or _shipped()):
-        plan = _read(path)
+        plan = _read(path, isolation)
         name = plan.file.suite.name
         if name in plans:
             raise ConfigError(
@@ -114,13 +119,13 @@ def load_suites(paths: Sequence[PathLike] = ()) -> Suites:
     return Suites(plans)
 
 
-def load_suite(path: PathLike) -> Suite:
-    """The suite of one file, with all its tasks.
+def load_suite(path: PathLike, *, isolation: str = DEFAULT_ISOLATION) -> Suite:
+    """The suite of one file, with all its tasks; `isolation` as in `load_suites`.
 
     Raises:
         ConfigError: the file or a task is broken, or its data or packages are not on this machine.
     """
-    return _build(_read(path))
+    return _build(_read(path, isolation))
 
 
 def find_task(suite: Suite, id: str) -> Task:
@@ -135,16 +140,16 @@ def find_task(suite: Suite, id: str) -> Task:
     raise UnknownName("task", id, (task.id for task in suite.tasks), suite.name)
 
 
-def open_task(suite: str, id: str, paths: Sequence[PathLike] = ()) -> Task:
-    """A task by the names of its suite and its own, or by a suite's file.
+def open_task(suite: str, id: str, paths: Sequence[PathLike] = (), *, isolation: str = DEFAULT_ISOLATION) -> Task:
+    """A task by the names of its suite and its own, or by a suite's file; `isolation` as in `load_suites`.
 
     Raises:
         UnknownName: no such suite or task.
         ConfigError: as `load_suites` and `load_suite` raise it.
     """
     if suite.endswith((".yaml", ".yml")):
-        return find_task(load_suite(suite), id)
-    return find_task(load_suites(paths)[suite], id)
+        return find_task(load_suite(suite, isolation=isolation), id)
+    return find_task(load_suites(paths, isolation=isolation)[suite], id)
 
 
 def _shipped() -> list[Path]:
@@ -164,12 +169,12 @@ def _files(paths: Sequence[PathLike]) -> Iterator[Path]:
         yield from found
 
 
-def _read(path: PathLike) -> _Plan:
+def _read(path: PathLike, isolation: str) -> _Plan:
     document = read_document(path)
     file = validate(document, SuiteFile)
     if not file.tasks and not file.sources:
         raise ConfigError(document.place(()), f"suite {file.suite.name!r} has no tasks and no sources")
-    return _Plan(document=document, file=file)
+    return _Plan(document=document, file=file, isolation=isolation)
 
 
 def _build(plan: _Plan) -> Suite:
@@ -179,7 +184,8 @@ def _build(plan: _Plan) -> Suite:
         place, _, message = lacking.partition(": ")
         raise ConfigError(place, f"suite {header.name!r} {message}")
     tasks: dict[str, Task] = {}
-    for task in _tasks(plan):
+    images: dict[BuildIn, ImageBuild] = {}
+    for task in _tasks(plan, images):
         if task.id in tasks:
             raise ConfigError(task.place, f"task id {task.id!r} is taken already by {tasks[task.id].place}")
         if header.splits and task.split not in header.splits:
@@ -195,6 +201,7 @@ def _build(plan: _Plan) -> Suite:
         path=plan.document.path,
         tasks=tuple(tasks.values()),
         languages=_languages(plan),
+        images=tuple({image.image: image for image in images.values()}.values()),
         splits=tuple(header.splits) or tuple(dict.fromkeys(task.split for task in tasks.values())),
         x=frozen(plan.file.x),
         origin=frozen(plan.file.origin),
@@ -205,7 +212,7 @@ def _languages(plan: _Plan) -> Mapping[str, Mapping[str, Any]]:
     return frozen({language.id: frozen(language.plain()) for language in plan.file.languages})
 
 
-def _tasks(plan: _Plan) -> Iterator[Task]:
+def _tasks(plan: _Plan, images: dict[BuildIn, ImageBuild]) -> Iterator[Task]:
     document, name = plan.document, plan.file.suite.name
     split = next(iter(plan.file.suite.splits), "train")
     defaults = document.data.get("defaults") or {}
@@ -218,6 +225,8 @@ def _tasks(plan: _Plan) -> Iterator[Task]:
             suite=name,
             split=split,
             languages=languages,
+            isolation=plan.isolation,
+            images=images,
         )
     for index, source in enumerate(plan.file.sources):
         lines = {**default_lines, **_lines_below(document, ("sources", index, "fields"))}
@@ -230,6 +239,8 @@ def _tasks(plan: _Plan) -> Iterator[Task]:
                 split=split,
                 source=where,
                 languages=languages,
+                isolation=plan.isolation,
+                images=images,
             )
 
 

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, StringConstraints, field_validator, 
 from agenthub.config import ConfigModel
 
 __all__ = [
+    "BuildIn",
     "CheckIn",
     "FileIn",
     "GeneratorSource",
@@ -217,20 +218,39 @@ class StateIn(ConfigModel):
     """At most so many times an episode."""
 
 
+class BuildIn(ConfigModel):
+    """An image of the task's own, from a Dockerfile; paths are relative to the suite's file."""
+
+    dockerfile: str = "Dockerfile"
+    """Relative to the context."""
+    context: str = "."
+    timeout: Seconds = 1800.0
+
+
 class SandboxIn(ConfigModel):
     """How the task's boxes are started."""
 
     not_built: ClassVar[frozenset[str]] = _names(
-        "build compose snapshot workdir user env secrets services healthcheck mcp_servers checkpoint"
+        "compose snapshot workdir user env secrets services healthcheck mcp_servers checkpoint"
     )
 
     isolation: str | None = None
     require: tuple[str, ...] = ()
     """Layers of isolation without which the task is refused."""
     image: str | None = None
+    build: BuildIn | None = None
+    """In place of `image`; `agenthub images build SUITE` builds it."""
     resources: ResourcesIn = ResourcesIn()
     network: NetworkIn = NetworkIn()
     state: StateIn = StateIn()
+
+    @model_validator(mode="after")
+    def _one_image(self) -> Self:
+        if self.image is not None and self.build is not None:
+            raise ValueError("has both image and build; give one of them")
+        if self.build is not None and self.isolation == "jail":
+            raise ValueError("build makes an image for docker and gvisor; isolation is 'jail'")
+        return self
 
 
 class FileIn(ConfigModel):

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from agenthub.records import Message, frozen
 from agenthub.sandbox import SandboxSpec
 
-__all__ = ["Check", "Suite", "Task", "TaskLimits", "ToolUse", "TurnCheck", "Verifier"]
+__all__ = ["Check", "ImageBuild", "Suite", "Task", "TaskLimits", "ToolUse", "TurnCheck", "Verifier"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +139,17 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImageBuild:
+    """How an image of a suite's own is built; `agenthub images build` does it."""
+
+    image: str
+    """Its name: of the suite, and of what the context holds."""
+    context: Path
+    dockerfile: Path
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Suite:
     """A named, versioned list of tasks."""
 
@@ -150,6 +162,8 @@ class Suite:
     splits: tuple[str, ...]
     languages: Mapping[str, Mapping[str, Any]] = field(default_factory=frozen)
     """As the language sandbox is told them."""
+    images: tuple[ImageBuild, ...] = ()
+    """Those that its tasks have Dockerfiles for."""
     x: Mapping[str, Any] = field(default_factory=frozen)
     origin: Mapping[str, Any] = field(default_factory=frozen)
 

@@ -212,6 +212,9 @@ class Docker:
         rows = await engine.call(engine.api.images)
         known = sorted(container_spec.short(tag) for row in rows for tag in row["RepoTags"] or ())
         how = "`agenthub images build --engine SUITE` makes the images of a suite's languages"
+        if reference.startswith("agenthub/build-"):
+            suite = reference.removeprefix("agenthub/build-").partition(":")[0]
+            how = f"`agenthub images build {suite}` builds it from the suite's Dockerfile"
         if reference == container_spec.reference("python"):
             how = "`docker build -t agenthub/python -f docker/python.Dockerfile docker` makes it"
         return f"the engine has no image {reference!r}{nearest(container_spec.short(reference), known)}; {how}"
