@@ -40,7 +40,7 @@ FIRED: dict[str, Callable[[Run], bool]] = {
 
 SMALL = {
     "craft_gui": ["sampler.args.draws=4"],
-    "limr": ["sampler.args.epochs=1", "sampler.args.theta=0.97"],
+    "limr": ["sampler.args.epochs=1"],
 }
 """A game of four tasks and three updates has its mechanisms within reach."""
 

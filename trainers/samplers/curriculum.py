@@ -121,7 +121,7 @@ class _Measured:
 
 
 class MeasuredState(UniformState):
-    """Mean reward of each task at each of its visits."""
+    """Mean outcome of each task at each of its visits."""
 
     def __init__(self, config: _Measured, tasks: Sequence[str], seed: int) -> None:
         super().__init__(tasks, seed)
@@ -131,7 +131,7 @@ class MeasuredState(UniformState):
     def observe(self, batch: Batch) -> None:
         """Note what each task gave, and choose again."""
         for task, rows in by_task(batch).items():
-            self._rewards.setdefault(task, []).append(float(batch.rewards[rows].mean()))
+            self._rewards.setdefault(task, []).append(float(batch.outcomes[rows].mean()))
         self._choose()
 
     def _choose(self) -> None:
@@ -152,7 +152,7 @@ class MeasuredState(UniformState):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limr(_Measured):
-    """Tasks whose rewards over `epochs` visits follow the mean curve of all of them.
+    """Tasks whose outcomes over `epochs` visits follow the mean curve of all of them.
 
     s_i = 1 - sum_k (r_ik - m_k)^2 / sum_k (1 - m_k)^2 >= theta.
     Source: LIMR, arXiv 2502.11886; lim/lim_selection.py.
@@ -183,7 +183,7 @@ class Limr(_Measured):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HardFocus(_Measured):
-    """Stage 1 plays everything `visits` times, stage 2 the `share` of tasks with the lowest reward.
+    """Stage 1 plays everything `visits` times, stage 2 the `share` of tasks with the lowest outcomes.
 
     Source: DRIVE, arXiv 2511.06307; the share is assumed, and both stages have the recipe's group size.
     """
