@@ -10,7 +10,7 @@ named by `episode_id`, the client's own of /reset or the one that it answers wit
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from aiohttp import web
@@ -226,7 +226,7 @@ def _own_suite(request: web.Request) -> web.Request:
     return request
 
 
-def _answered(handler: Any) -> Any:
+def _answered(handler: Callable[[web.Request], Awaitable[Any]]) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def handle(request: web.Request) -> web.Response:
         try:
             return web.Response(body=dumps(await handler(request)), content_type=JSON)

@@ -35,7 +35,7 @@ ANSWER_TOOL = ToolSpec(
     },
 )
 """How a client that can only call tools says its answer."""
-BEATS_PER_LEASE = 4
+_BEATS_PER_LEASE = 4
 _SEEDS = 1 << 31
 _STATUS = {"infra_fault": 503, "env_fault": 422}
 
@@ -97,7 +97,6 @@ class Player:
         self.turn = 0
         self.reward = 0.0
         """Sum of its step rewards so far."""
-        self.last: StepDone | None = None
         self._operate, self._lock, self._open = operate, asyncio.Lock(), False
 
     @property
@@ -139,7 +138,7 @@ class Player:
             answer = await self._operate("create", wanted)
             (self.opened,) = EpisodesCreated.model_validate_json(answer.body).episodes
             self.name, self._open = asked.episode_id or self.opened.id, True
-            self.turn, self.reward, self.last = self.opened.turn, 0.0, None
+            self.turn, self.reward = self.opened.turn, 0.0
             return self.opened
 
     async def ensure(self) -> EpisodeOpened:
@@ -172,7 +171,7 @@ class Player:
             }
             answer = await self._operate("step", asked)
             done = StepDone.model_validate_json(answer.body)
-            self.turn, self.last = done.turn + 1, done
+            self.turn = done.turn + 1
             self.reward += done.reward or 0.0
             self._open = not (done.terminated or done.truncated)
             outcome = done.info.get("outcome")
@@ -220,7 +219,7 @@ class Player:
     async def beating(self) -> None:
         """Renew the lease until cancelled."""
         while True:
-            await asyncio.sleep(self.lease_s / BEATS_PER_LEASE)
+            await asyncio.sleep(self.lease_s / _BEATS_PER_LEASE)
             await self.beat()
 
     async def state(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from agenthub.errors import WireError
 from agenthub.server.dialects.player import Player
@@ -25,8 +25,6 @@ class Session:
     """A socket uses it: it does not expire, and its episode's lease is renewed."""
     closing: bool = False
     """It ends when the socket leaves it."""
-    facts: dict[str, str] = field(default_factory=dict)
-    """What the dialect has agreed on with the client."""
 
 
 class Sessions:
