@@ -11,7 +11,7 @@ import re
 import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import idna
 
@@ -33,6 +33,7 @@ _PRIVATE_NAMES = (
     "localhost local internal intranet lan home corp private localdomain arpa onion test invalid example alt"
 )
 _PRIVATE_SUFFIXES = frozenset(re.findall(r"\w+", _PRIVATE_NAMES))
+_KEPT = "/?%:@!$&'()*+,;=~-._[]|"
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 _GLOBAL_V6 = ipaddress.IPv6Network("2000::/3")
 _NOT_V6 = [ipaddress.IPv6Network(net) for net in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")]
@@ -94,7 +95,8 @@ def target(url: str, *, deny: Sequence[str] = BENCHMARK_HOSTS, allow: Sequence[s
     if _below(host, deny):
         raise Refused(f"host {host!r} is on the list of denied hosts")
     made = Target(url="", scheme=parts.scheme, host=host, port=port or PORTS[parts.scheme])
-    clean = urlunsplit((parts.scheme, made.origin.partition("//")[2], parts.path or "/", parts.query, ""))
+    path, query = quote(parts.path or "/", safe=_KEPT), quote(parts.query, safe=_KEPT)
+    clean = urlunsplit((parts.scheme, made.origin.partition("//")[2], path, query, ""))
     return Target(url=clean, scheme=made.scheme, host=made.host, port=made.port)
 
 
