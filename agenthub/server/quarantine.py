@@ -67,7 +67,7 @@ class Quarantine:
 
     @contextmanager
     def watching(self, task: Task) -> Iterator[None]:
-        """Whatever shows inside that the task is broken puts it here: a box too that ends before a policy touched it."""
+        """Whatever shows inside that the task is broken puts it here: a box too that ends before a policy came."""
         try:
             yield
         except (TaskBroken, BoxLost) as broken:

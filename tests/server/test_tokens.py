@@ -148,7 +148,7 @@ async def test_a_hub_beyond_loopback_starts_with_a_file_and_follows_it(
 
         async def status(name: str) -> int:
             headers = {"Authorization": f"Bearer {TOKENS[name]}"}
-            async with session.get(f"{here}/v1/suites", headers=headers) as response:
+            async with session.get(f"{here}/v1/capabilities", headers=headers) as response:
                 return response.status
 
         assert (await status("alice"), await status("meter")) == (200, 403)
