@@ -126,13 +126,14 @@ class DapoDynamic:
         return Reason.NO_SPREAD if np.ptp(rewards) == 0.0 else None
 
 
-def gated(batch: Batch, base: Filtered, gate: list[Reason | None]) -> Filtered:
-    """`base`, less the groups that the gate gives a reason for."""
-    shut = np.array([reason is not None for reason in gate], bool)[batch.group_of_trajectory]
+def gated(batch: Batch, base: Filtered, gate: list[Reason | None], exempt: Bools | None = None) -> Filtered:
+    """`base`, less the groups that the gate gives a reason for, but for the trajectories that are exempt."""
+    free = np.zeros(batch.trajectories, bool) if exempt is None else exempt
+    shut = np.array([reason is not None for reason in gate], bool)[batch.group_of_trajectory] & ~free
     found: dict[int, Reason] = {}
     for sample, n in enumerate(batch.trajectory_of_sample.tolist()):
         reason = gate[int(batch.group_of_trajectory[n])]
-        if reason is not None:
+        if reason is not None and shut[n]:
             found[sample] = reason
     return replace(
         base,
@@ -146,8 +147,8 @@ def gated(batch: Batch, base: Filtered, gate: list[Reason | None]) -> Filtered:
 class THOR:
     """Trajectories with a failed call leave loss and statistics; so does a group that keeps too few of its members.
 
-    Of a forked trajectory the turns before the fork are out of the loss, and its own failures count in its reward, so
-    that it stays.
+    Of a forked trajectory the turns before the fork are out of the loss; its own failures count in its reward, and it
+    belongs to a group of its own, so that neither rule is for it.
     Source: THOR, arXiv 2509.13761; JingMog/THOR, `code_filter_kept`, `pass_optim_mask`.
     """
 
@@ -164,7 +165,7 @@ class THOR:
         roots = batch.fork_turn < 0
         base = _left_out(batch, failed & roots, Reason.EXECUTION_FAILED, drop=True)
         gate = [self._gate(roots & (batch.group_of_trajectory == g), failed) for g in range(len(batch.groups))]
-        filtered = gated(batch, base, gate)
+        filtered = gated(batch, base, gate, exempt=~roots)
         prefix = batch.turn_index[batch.turn_of_token] < batch.fork_turn[batch.trajectory_of_token]
         hidden = np.unique(batch.sample_of_token[prefix & filtered.in_loss]).tolist()
         return replace(

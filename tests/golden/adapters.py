@@ -133,7 +133,7 @@ def void_and_grpo(case: Case) -> Answer:
     advantage = make("credit", "grpo", options(case, drop=("agg", "max_len", "clip_low", "clip_high"))).advantage(batch)
     ratio = np.broadcast_to(np.asarray(given["ratio"], np.float64), batch.trajectories)[batch.trajectory_of_token]
     lp = torch.tensor(np.log(ratio), requires_grad=True)
-    clips = {key: params[key] for key in ("clip_low", "clip_high") if key in params}
+    clips = {"clip_high": 0.28} | {key: params[key] for key in ("clip_low", "clip_high") if key in params}
     loss = make("loss", "ppo", {"aggregation": params["agg"], "max_length": params.get("max_len", 0)} | clips)
     return {"advantages": first_of(batch, advantage), "loss": run(loss, batch, lp, torch.tensor(advantage))[1].item()}
 
@@ -268,6 +268,8 @@ def thor(case: Case) -> Answer:
     opened = plugin.opens(flat(roots))
     prefix, suffix = given["prefix_tokens"], given["suffix_tokens"]
     passes = given["suffix_execution_pass"]
+    if len(opened) > 1 and not isinstance(passes[0], list):
+        passes = np.reshape(passes, (len(opened), -1)).tolist()
     grown = [
         Row(
             mask=[1] * (prefix + suffix),
@@ -418,8 +420,8 @@ def nft(case: Case) -> Answer:
     known = options(case, drop=("clamp_q",))
     if "clamp_q" in case["params"]:
         known |= dict(zip(("q_low", "q_high"), case["params"]["clamp_q"], strict=True))
-    # A group of 10000 members gives any share of right ones to four digits.
-    whole = 10_000
+    # A group of so many members gives any share of right ones to nine digits.
+    whole = 1_000_000_000
     batch = flat([Row(mask=[1] * len(ratio), old=[0.0] * len(ratio))])
     batch = _with_rate(batch, round(rate * whole), whole)
     out: Answer = {}
@@ -545,7 +547,10 @@ def correction(name: str) -> Callable[[Case], Answer]:
             Row(mask=mask, old=[math.log(r) for r in ratios], rollout=[0.0] * len(mask))
             for mask, ratios in zip(masks, table(given), strict=True)
         ]
-        batch, plugin = flat(rows), make("correction", name, options(case))
+        known = options(case, drop=("mode",), batch_normalize="normalise")
+        if "mode" in case["params"]:
+            known |= dict(zip(("over", "measure"), case["params"]["mode"].rsplit("_", 1), strict=True))
+        batch, plugin = flat(rows), make("correction", name, known)
         weights, keep = plugin.weights(batch)
         out: Answer = {
             "weights": shaped_like(given, per_row(batch, np.where(batch.action_mask, weights, 0.0))),
@@ -638,9 +643,10 @@ def aepo_rollout(case: Case) -> Answer:
         }
         answer["branches"] = [params["k"] - m for m in answer["m"]]
         return answer
-    form = re.fullmatch(r"\s*min\(\s*1(?:\.0)?\s*,\s*([\d.]+)\s*\*\s*l\s*\)\s*", params["p_hat"])
+    form = re.fullmatch(r"min\(1(?:\.0)?,(?:([\d.]+)\*l|l\*([\d.]+)|l/([\d.]+))\)", params["p_hat"].replace(" ", ""))
     assert form, params["p_hat"]
-    plugin = make("rollout", "aepo", {"penalty": float(form.group(1))})
+    penalty = 1.0 / float(form.group(3)) if form.group(3) else float(form.group(1) or form.group(2))
+    plugin = make("rollout", "aepo", {"penalty": penalty})
     return {"P": [plugin.damped(given["P_base"], run_length) for run_length in given["consecutive"]]}
 
 

@@ -4,6 +4,8 @@ plain GRPO under another name."""
 from __future__ import annotations
 
 import asyncio
+import copy
+import json
 from collections.abc import Callable
 from functools import cache
 
@@ -76,3 +78,16 @@ def test_the_same_recipe_gives_the_same_bits() -> None:
     first = trained("ppo").weights()
     trained.cache_clear()
     assert torch.equal(first, trained("ppo").weights())
+
+
+@pytest.mark.parametrize("name", ["dump", "ppo", "r2vpo", "remix"])
+def test_what_has_a_state_goes_on_from_it_as_if_it_had_not_stopped(name: str) -> None:
+    half, resumed = Run(load_recipe(name)), Run(load_recipe(name))
+    asyncio.run(half.update(1))
+    state = copy.deepcopy(half.learner.state_dict()), json.loads(json.dumps(half.sampler.state_dict()))
+    resumed.learner.load_state_dict(state[0])
+    resumed.sampler.load_state_dict(state[1])
+    resumed.policy.load_state(resumed.learner.model.state_dict(), 1)
+    for number in (2, 3):
+        asyncio.run(resumed.update(number))
+    assert torch.equal(resumed.weights(), trained(name).weights())

@@ -121,8 +121,8 @@ class BAPO(PolicyLoss):
 
     `high_first` (paper): the upper bound is raised to its maximum, then the lower one, until P / (P + N) >= pos_share,
     P = sum A min(r, high) over A >= 0 and N = sum |A| max(r, low) over A < 0. `low_first` (released code): the lower
-    bound first, until P / N >= pos_over_neg. Raising the lower bound can only raise N, so in that order it always runs
-    to its maximum first where the target is missed.
+    bound first, until P / N >= pos_over_neg; either target goes with either order. Raising the lower bound can only
+    raise N, so in that order it always runs to its maximum first where the target is missed.
     Source: BAPO, arXiv 2510.18927; WooooDyy/BAPO, recipe/bapo/policy_loss.py.
     """
 
@@ -134,17 +134,19 @@ class BAPO(PolicyLoss):
     high_start: float = 1.2
     high_max: float = 3.0
     high_step: float = 0.05
-    pos_share: float = 0.4
-    """Target of `high_first`."""
-    pos_over_neg: float = 1.0
-    """Target of `low_first`."""
+    pos_share: float | None = None
+    """Target as P / (P + N); 0.4 for `high_first` where neither is given."""
+    pos_over_neg: float | None = None
+    """Target as P / N; 1.0 for `low_first` where neither is given."""
     dual_clip: float | None = 3.0
 
     def _check(self) -> None:
         if self.order not in ("high_first", "low_first"):
             raise ValueError(f"order is {self.order!r}; expected one of high_first, low_first")
-        if not 0.0 < self.low_start <= self.low_max <= 1.0 <= self.high_start <= self.high_max:
-            raise ValueError("bounds must rise: 0 < low_start <= low_max <= 1 <= high_start <= high_max")
+        if not 0.0 < self.low_start <= self.low_max <= self.high_start <= self.high_max:
+            raise ValueError("bounds must rise: 0 < low_start <= low_max <= high_start <= high_max")
+        if self.pos_share is not None and self.pos_over_neg is not None:
+            raise ValueError("pos_share and pos_over_neg are two forms of one target; give one")
         if min(self.low_step, self.high_step) <= 0.0:
             raise ValueError(f"low_step {self.low_step} and high_step {self.high_step} must be more than 0")
         check_clips(0.0, 0.0, self.dual_clip)
@@ -171,9 +173,11 @@ class BAPO(PolicyLoss):
         return found
 
     def _enough(self, found: Bounds) -> bool:
-        if self.order == "high_first":
-            return found.pos_share >= self.pos_share - 1e-12
-        return found.pos_over_neg >= self.pos_over_neg - 1e-12
+        share, over = self.pos_share, self.pos_over_neg
+        if share is None and over is None:
+            share, over = (0.4, None) if self.order == "high_first" else (None, 1.0)
+        # A target that is met but for rounding is met.
+        return found.pos_share >= share - 1e-12 if share is not None else found.pos_over_neg >= (over or 0.0) - 1e-12
 
     def token_loss(self, tokens: Tokens) -> tuple[Tensor, dict[str, Tensor]]:
         """PPO between the bounds, and the bounds."""

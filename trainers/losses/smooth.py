@@ -120,7 +120,7 @@ class MiniRL(PolicyLoss):
     aggregation: str = "seq-mean-token-sum"
 
     def _check(self) -> None:
-        if self.tis_cap < 1.0 or self.eps_high < 0.0 or not 0.0 <= self.eps_low < 1.0:
+        if self.tis_cap <= 0.0 or self.eps_high < 0.0 or not 0.0 <= self.eps_low < 1.0:
             raise ValueError(f"eps_high {self.eps_high}, eps_low {self.eps_low} or tis_cap {self.tis_cap} is off")
 
     def mask(self, ratio: Tensor, A: Tensor) -> Tensor:
