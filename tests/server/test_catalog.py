@@ -13,8 +13,8 @@ import pytest
 
 from agenthub.errors import ConfigError, UnknownName, WireError
 from agenthub.server.app import make_app
-from agenthub.server.dialects import DIALECT_SCOPES
 from agenthub.server.catalog import Catalog
+from agenthub.server.dialects import DIALECT_SCOPES
 from agenthub.server.dispatcher import OPERATIONS
 from agenthub.server.guard import Guard
 from agenthub.server.openapi import document
