@@ -21,7 +21,7 @@ BUDGET_S = {
     "docker": 180,
     "search": 75,
     "security": 120,
-    "server": 90,
+    "server": 150,
     "trainers": 150,
     "vllm": 150,
 }

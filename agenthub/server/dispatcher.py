@@ -109,7 +109,7 @@ class Dispatcher:
         self.metrics.gauge("boxes_warm", "Boxes that wait in pools.", lambda: workbench.warm)
         self.metrics.gauge("tasks_quarantined", "Tasks in quarantine.", lambda: len(catalog.quarantine))
         self._stack = AsyncExitStack()
-        self._stopping = False
+        self._stopping = self._untouched = False
         self._waiting: set[asyncio.Task[None]] = set()
         """Of steps whose answers take a while."""
         self._operations: dict[str, Callable[[Any, Principal], Awaitable[Answer]]] = {
@@ -146,13 +146,15 @@ class Dispatcher:
         await self._log.open()
         self._stack.push_async_callback(self._log.close)
         self._stack.callback(self._ledger.close)
-        self._stack.push_async_callback(self._workbench.close)
+        self._stack.push_async_callback(self._close_sandboxes)
         await self._stack.enter_async_context(self._owner)
+        self._untouched = True
         try:
             await self.table.recover()
         except BaseException:
             await asyncio.shield(self._stack.aclose())
             raise
+        self._untouched = len(self.table) > 0
         self._reaper = self._owner.start(self.table.reap())
         return self
 
@@ -162,12 +164,24 @@ class Dispatcher:
         """End every episode within `stop_s`, then the sandboxes that are left, then the log."""
         self.stop()
         await self._reaper.cancel()
+        if kind is None:
+            self.serves()
         try:
             async with asyncio.timeout(self._limits.stop_s / 2):
-                await self.table.close()
+                if not self._untouched:
+                    await self.table.close()
         except TimeoutError:
             _logger.warning("%d episodes had no time to end: their sandboxes are killed", len(self.table))
         await self._stack.__aexit__(kind, error, trace)
+
+    async def _close_sandboxes(self) -> None:
+        if not self._untouched:
+            await self._workbench.close()
+
+    def serves(self) -> None:
+        """Requests come in from now on. A hub that fails before, say by a port that is in use, leaves what a killed one
+        left for the next: nobody has asked for any of it yet."""
+        self._untouched = False
 
     def stop(self) -> None:
         """Refuse new work from now on; leaving the context ends what runs."""

@@ -71,6 +71,7 @@ async def running(config: ServeConfig) -> AsyncIterator[str]:
         grace_s=config.grace_s,
     )
     async with dispatcher, front(dispatcher, config) as url:
+        dispatcher.serves()
         _tell(f"agenthub serving on {url} ({len(suites)} suites, isolation {config.isolation})")
         yield url
 

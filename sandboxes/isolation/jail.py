@@ -23,7 +23,7 @@ from typing import Any
 
 from agenthub.errors import ForkRefused, HostFault, UnknownName, UserError
 from agenthub.isolation import BoxSpec, Layer, Limits, Mount
-from agenthub.sandboxes.isolation import native, probe
+from agenthub.sandboxes.isolation import cgroups, native, probe
 from agenthub.sandboxes.isolation.attaching import Found, KeptBox, attach
 from agenthub.sandboxes.isolation.expected import Expected, Hello
 from agenthub.sandboxes.isolation.images import IMAGES
@@ -84,6 +84,8 @@ class Jail:
             found = await attach(self._keep)
             if found is not None:
                 self._take_over(found)
+                # A supervisor that starts does this itself.
+                await asyncio.to_thread(lambda: cgroups.sweep(cgroups.find()))
         await self._supervisor()
 
     def _take_over(self, found: Found) -> None:

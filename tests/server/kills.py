@@ -62,6 +62,17 @@ class Phoenix:
         assert self._process is not None
         return self._process.pid
 
+    def fails(self) -> str:
+        """What it says where it is expected not to start."""
+        before = len(self.errors)
+        try:
+            self.start()
+        except AssertionError:
+            assert self._process is not None
+            assert self._process.wait(30) != 0
+            return self.errors[before:]
+        raise AssertionError("it has started")
+
     def start(self) -> None:
         """Serve; returns once it does."""
         reader, writer = os.pipe()

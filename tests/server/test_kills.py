@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,6 +67,21 @@ async def test_episodes_end_as_if_nothing_had_happened(tmp_path: Path) -> None:
     assert served.recovered["attached"] > 0 and served.recovered["replayed"] > 0, served.recovered
     assert served.recovered["lost"] == 0, served.errors
     assert until(lambda: not alive(below), 10)
+
+
+async def test_a_hub_that_cannot_start_leaves_what_is_there_to_the_next(tmp_path: Path) -> None:
+    need_jail()
+    with phoenix(tmp_path) as served:
+        async with Hub(served.url, retry_s=120) as hub:
+            (episode,) = await opened(hub, "kills", "state", 1)
+            await episode.step(STATE[0])
+            served.kill()
+            with socket.create_server(("127.0.0.1", served.port)):
+                assert "cannot listen" in await asyncio.to_thread(served.fails)
+            await asyncio.to_thread(served.start)
+            assert (await played(episode, STATE)).reward == 1.0
+            await served.count(hub)
+            assert served.recovered == {"attached": 1}
 
 
 @pytest.mark.slow

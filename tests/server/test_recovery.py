@@ -184,6 +184,20 @@ async def test_copies_go_on_from_their_parents_past(tmp_path: Path) -> None:
         assert "z#4" in text(await third.step(cell("z")))
 
 
+async def test_an_opening_asked_for_again_opens_nothing(tmp_path: Path) -> None:
+    asked = {"request_id": "r", "suite": "recovered", "task": "replay", "count": 2}
+    async with one_hub(tmp_path) as (client, _):
+        opened = await client.call("create", asked)
+        copied = {"request_id": "f", "episode": opened["episodes"][0]["id"], "count": 1}
+        copies = await client.call("fork", copied)
+    async with one_hub(tmp_path) as (client, _):
+        assert await client.call("create", asked) == opened
+        assert await client.call("fork", copied) == copies
+        assert await metric(client, "agenthub_episodes_live") == 3
+        step = {"episode": copies["episodes"][0]["id"], "turn": 0, "action": {"text": cell("1")}}
+        assert "1#1" in (await client.call("step", step))["observation"]["text"]
+
+
 async def test_limits_and_room_are_as_they_were(tmp_path: Path) -> None:
     async with one_hub(tmp_path) as (client, _):
         limits = LimitsIn(max_turns=2, max_tokens=None, turn_seconds=None, episode_seconds=None)
