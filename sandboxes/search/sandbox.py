@@ -19,6 +19,7 @@ from agenthub.sandbox import Capabilities, CodeBox, SandboxSpec, ToolSpec
 from agenthub.sandboxes.search.corpus import MAX_K, Corpus, Hit
 from agenthub.sandboxes.search.documents import Document
 from agenthub.sandboxes.search.engines import RateLimited
+from agenthub.sandboxes.search.outside import clean
 from agenthub.sandboxes.search.pages import find, part
 from agenthub.sandboxes.search.places import find_corpus
 from agenthub.sandboxes.search.settings import Settings, settings_of
@@ -154,6 +155,14 @@ class SearchSession:
             return self._places(call.id, document, arguments["find"])
         return self._part(call.id, document, arguments.get("page", 1))
 
+    async def rows(self, query: str, k: int) -> list[dict[str, Any]]:
+        """As `SearchSandbox.retrieve`."""
+        made = []
+        for hit in await self._source.search(query, k):
+            title, text = clean(" ".join(hit.title.split())).text, clean(hit.text.strip()).text
+            made.append({"id": _name(hit), "title": title, "text": text, "url": hit.url, "score": hit.score})
+        return made
+
     async def _search(self, call_id: str, query: str, k: int) -> Observation:
         hits = await self._source.search(query, k)
         pieces = [Piece(title=hit.title, source=_where(hit), text=hit.text) for hit in hits]
@@ -220,16 +229,14 @@ class SearchSandbox:
                 self._sources[key] = Source(await opened, self._threads)
             return self._sources[key]
 
-    async def retrieve(self, query: str, k: int, corpus: str) -> list[dict[str, Any]]:
-        """The best passages of a corpus as rows with `id`, `title`, `text`, `url`, `score`; not escaped.
+    async def retrieve(self, query: str, k: int, params: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The best passages as rows with `id`, `title`, `text`, `url` and `score`; cleaned as in an observation.
 
         Raises:
-            UserError: there is no such corpus, or the query cannot be used.
+            UserError: the settings or the query cannot be used.
         """
-        hits = await (await self.source(corpus, {})).search(query, k)
-        return [
-            {"id": _name(hit), "title": hit.title, "text": hit.text, "url": hit.url, "score": hit.score} for hit in hits
-        ]
+        session = await self.start(SandboxSpec(params=params))
+        return await session.rows(query.encode("utf-8", "replace").decode(), k)
 
     async def code_box(self, spec: SandboxSpec) -> CodeBox:
         """This sandbox runs no code. Raises UserError."""

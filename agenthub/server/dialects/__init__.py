@@ -3,6 +3,7 @@
     openenv         OpenEnv 0.10: routes, WebSocket and MCP session calls, under /openenv/{suite}
     mcp             the Model Context Protocol over streamable HTTP, at /mcp/{suite}
     sandboxfusion   SandboxFusion's run_code, under /sandboxfusion
+    search_r1       the retrievers of Search-R1 and ZeroSearch, at /retrieve
     player          what they share: one client's session, which plays one episode at a time
     sessions        sessions that outlive a request
 

@@ -12,6 +12,7 @@ from agenthub.server.dialects.mcp import Mcp
 from agenthub.server.dialects.openenv import OpenEnv
 from agenthub.server.dialects.openenv_socket import OpenEnvSocket
 from agenthub.server.dialects.sandboxfusion import SandboxFusion
+from agenthub.server.dialects.search_r1 import SearchR1
 from agenthub.server.dialects.sessions import Sessions
 from agenthub.server.dispatcher import Dispatcher
 
@@ -27,6 +28,8 @@ _ROUTES = (
     ("POST", "/mcp/{suite}"),
     ("DELETE", "/mcp/{suite}"),
     ("POST", "/sandboxfusion/run_code"),
+    ("POST", "/retrieve"),
+    ("POST", "/retrieve/{suite}"),
 )
 DIALECT_SCOPES: Mapping[tuple[str, str], Scope] = {route: Scope.PLAY for route in _ROUTES}
 """By method and path, as the router writes it."""
@@ -41,6 +44,7 @@ def mount(app: web.Application, dispatcher: Dispatcher, *, max_frame: int) -> No
     app.router.add_get("/openenv/{suite}/ws", OpenEnvSocket(openenv, callers, sessions, max_frame).handle)
     Mcp(callers, Sessions(_MOST_SESSIONS)).add_routes(app)
     SandboxFusion(callers).add_routes(app)
+    SearchR1(callers).add_routes(app)
 
     async def goodbye(_: web.Application) -> None:
         await callers.goodbye()
