@@ -31,11 +31,11 @@ from agenthub.records import (
     frozen,
     ints,
 )
-from agenthub.renderer import Renderer
+from agenthub.renderer import Parsed, Renderer
 from agenthub.sandbox import ToolSpec
 from agenthub.wire import Action, CallIn, GenerationIn, StepDone
 
-__all__ = ["CollectStats", "Collector", "Play", "turn_seed"]
+__all__ = ["CollectStats", "Collector", "Play", "Seat", "turn_seed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,7 @@ def turn_seed(seed: int, group: str, member: int, turn: int) -> int:
 
 
 @dataclass(slots=True)
-class _Seat:
+class Seat:
     """One member being played."""
 
     play: Play
@@ -157,7 +157,7 @@ class Collector:
                 await asyncio.shield(asyncio.gather(*(h.close() for h in unfinished), return_exceptions=True))
         return [*(_trajectory(seat) for seat in seats if seat.lost is None), *self._unplayed]
 
-    async def _open(self, members: Sequence[tuple[Play, int]]) -> list[_Seat]:
+    async def _open(self, members: Sequence[tuple[Play, int]]) -> list[Seat]:
         """Open the episodes: members of a group that follow each other are created by one request."""
         started = time.perf_counter()
         runs: list[tuple[Play, int, int]] = []
@@ -170,7 +170,7 @@ class Collector:
         self.stats.environment_s += time.perf_counter() - started
         return [seat for seats in opened for seat in seats]
 
-    async def _create(self, play: Play, first: int, count: int) -> list[_Seat]:
+    async def _create(self, play: Play, first: int, count: int) -> list[Seat]:
         try:
             handles = await self._hub.create(
                 play.suite, task=play.task, count=count, group=play.group, first_member=first
@@ -188,7 +188,7 @@ class Collector:
             messages = [decode(Message, row) for row in handle.observation["messages"]]
             tools = [decode(ToolSpec, row) for row in handle.observation["tools"]]
             seats.append(
-                _Seat(
+                Seat(
                     play=play,
                     member=handle.member,
                     handle=handle,
@@ -199,7 +199,7 @@ class Collector:
             )
         return seats
 
-    async def _rounds(self, seats: Sequence[_Seat], seed: int) -> None:
+    async def _rounds(self, seats: Sequence[Seat], seed: int) -> None:
         """Sample a turn for every live seat, step them all, again until none is live."""
         live = list(seats)
         while live:
@@ -213,7 +213,7 @@ class Collector:
             self.stats.environment_s += time.perf_counter() - sampled
             live = [seat for seat in live if not _ended(seat)]
 
-    async def _generate(self, seats: Sequence[_Seat], seed: int) -> list[Generation]:
+    async def _generate(self, seats: Sequence[Seat], seed: int) -> list[Generation]:
         rooms = [seat.max_tokens - len(seat.prompt) for seat in seats]
         asked = [seat for seat, room in zip(seats, rooms, strict=True) if room > 0]
         requests = [
@@ -232,7 +232,7 @@ class Collector:
         answers = iter(await self._policy.generate(requests) if requests else [])
         return [next(answers) if room > 0 else self._nothing(seat) for seat, room in zip(seats, rooms, strict=True)]
 
-    def _nothing(self, seat: _Seat) -> Generation:
+    def _nothing(self, seat: Seat) -> Generation:
         """No token was sampled: the context is full, and the hub is told so."""
         return Generation(
             policy=self._policy.name,
@@ -243,16 +243,26 @@ class Collector:
             finish=Finish.LENGTH,
         )
 
-    async def _step(self, seat: _Seat, generation: Generation) -> None:
-        parsed, kept = self._renderer.parse(generation.ids)
-        generation = _kept(generation, kept)
-        action = Action(text=parsed.text)
+    def _renderer_of(self, seat: Seat) -> Renderer:
+        """Of the policy whose turn it is."""
+        del seat
+        return self._renderer
+
+    def _action(self, seat: Seat, parsed: Parsed) -> Action:
+        """What is sent to the hub for a turn."""
+        del seat
         if self._native:
             calls = [CallIn(tool=call.tool, arguments=dict(call.arguments)) for call in parsed.calls]
             if calls:
-                action = Action(text=parsed.text, calls=calls)
-            elif parsed.answer is not None:
-                action = Action(text=parsed.text, answer=parsed.answer)
+                return Action(text=parsed.text, calls=calls)
+            if parsed.answer is not None:
+                return Action(text=parsed.text, answer=parsed.answer)
+        return Action(text=parsed.text)
+
+    async def _step(self, seat: Seat, generation: Generation) -> None:
+        parsed, kept = self._renderer_of(seat).parse(generation.ids)
+        generation = _kept(generation, kept)
+        action = self._action(seat, parsed)
         told = GenerationIn(
             finish=generation.finish,
             prompt_tokens=generation.prompt_ids.size,
@@ -276,7 +286,7 @@ class Collector:
             seat.prompt += [*generation.ids.tolist(), *self._renderer.extend(shown, ended=closed).tolist()]
 
 
-def _ended(seat: _Seat) -> bool:
+def _ended(seat: Seat) -> bool:
     return seat.lost is not None or (seat.last is not None and (seat.last.terminated or seat.last.truncated))
 
 
@@ -329,7 +339,7 @@ def _unplayed(play: Play, member: int, reason: str) -> Trajectory:
     )
 
 
-def _trajectory(seat: _Seat) -> Trajectory:
+def _trajectory(seat: Seat) -> Trajectory:
     """The trajectory as the trainer keeps it: the hub's facts with this side's tokens."""
     last = seat.last
     assert last is not None  # every seat has been stepped until it ended
