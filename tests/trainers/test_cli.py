@@ -116,7 +116,7 @@ def test_eval_report_and_recipes(tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         (["train"], "give a recipe"),
-        (["train", "gpro"], "did you mean 'grpo'"),
+        (["train", "grppo"], "did you mean 'grpo'"),
         (["train", "grpo", "--set", "updtes=1"], "did you mean 'updates'"),
         (["train", "--resume"], "takes no"),
         (["train", "--resume", "--out", "/nowhere"], "no run to resume"),
