@@ -24,10 +24,21 @@ from agenthub.sandboxes.search.documents import Document, Skipped
 from agenthub.sandboxes.search.ledger import Ledger, digest
 from agenthub.sandboxes.search.passages import spans
 
-__all__ = ["FACTS", "SEGMENTS", "Built", "analyzer", "build", "file_digests", "schema", "segment_files"]
+__all__ = [
+    "FACTS",
+    "FORMAT",
+    "SEGMENTS",
+    "Built",
+    "analyzer",
+    "build",
+    "file_digests",
+    "order_of",
+    "schema",
+    "segment_files",
+]
 
 FACTS, SEGMENTS = "corpus.json", "segments"
-FORMAT = 1
+FORMAT = 2
 COMMIT_DOCUMENTS, COMMIT_CHARS = 200_000, 400_000_000
 """A commit at least so often; what a run that was ended has to do again is no more."""
 HEAP_BYTES = 256 << 20
@@ -61,7 +72,13 @@ def schema() -> tantivy.Schema:
         made.add_bytes_field(name, stored=True)
     for name in ("start", "end", "passage"):
         made.add_unsigned_field(name, stored=True)
+    made.add_unsigned_field("order", fast=True)
     return made.build()
+
+
+def order_of(id: str) -> int:
+    """The first eight bytes of an id as a number: where two differ, the ids stand in the same order."""
+    return int.from_bytes(id.encode()[:8].ljust(8, b"\0"), "big")
 
 
 def analyzer() -> tantivy.TextAnalyzer:
@@ -160,6 +177,7 @@ class _Run:
         cut = list(spans(document.text))
         for number, (start, end) in enumerate(cut):
             row = tantivy.Document(doc=document.id, start=start, end=end, passage=number)
+            row.add_unsigned("order", order_of(document.id))
             row.add_text("body", f"{document.title}\n{document.text[start:end]}")
             if number == 0:
                 row.add_text("page", document.id)

@@ -7,7 +7,6 @@ unreadable leaves the old one serving.
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import threading
@@ -16,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tantivy
 
 from agenthub.errors import UserError
-from agenthub.sandboxes.search.builder import FACTS, SEGMENTS, analyzer, file_digests, segment_files
+from agenthub.sandboxes.search.builder import FACTS, FORMAT, SEGMENTS, analyzer, file_digests, segment_files
 from agenthub.sandboxes.search.documents import Document
 
 __all__ = ["MAX_K", "MAX_QUERY_CHARS", "Corpus", "Hit", "check"]
@@ -27,6 +27,7 @@ __all__ = ["MAX_K", "MAX_QUERY_CHARS", "Corpus", "Hit", "check"]
 MAX_K = 100
 MAX_QUERY_CHARS = 1000
 MAX_TERMS = 64
+Ranked = tuple[float, tantivy.DocAddress]
 _TIES = 16
 """Hits beyond the k-th that are looked at at once, for those that tie with it."""
 _MOST_TIES = 4096
@@ -152,26 +153,25 @@ class Corpus:
             return ()
         limit = k + _TIES
         while True:
-            found = searcher.search(query, limit, count=False).hits
-            complete = len(found) < limit or _rounded(found[-1][0]) < _rounded(found[k - 1][0])
+            found = _rounded(searcher.search(query, limit, count=False).hits)
+            complete = len(found) < limit or found[-1][0] < found[k - 1][0]
             if complete or limit >= _MOST_TIES:
                 break
             limit *= 4
-        last = _rounded(found[min(k, len(found)) - 1][0]) if found else 0.0
-        rows = [(score, searcher.doc(place).to_dict()) for score, place in found if _rounded(score) >= last]
-        rows.sort(key=lambda row: (-_rounded(row[0]), row[1]["doc"][0], row[1]["passage"][0]))
-        return tuple(self._hit(searcher, score, row) for score, row in rows[:k])
+        best = [(score, searcher.doc(place).to_dict()) for score, place in _first(searcher, found, k)]
+        best.sort(key=lambda row: (-row[0], row[1]["doc"][0], row[1]["passage"][0]))
+        return tuple(self._hit(searcher, score, row) for score, row in best[:k])
 
     def _hit(self, searcher: tantivy.Searcher, score: float, row: dict[str, list[Any]]) -> Hit:
         whole = row if "text" in row else _row_of(searcher, self._index.schema, "page", row["doc"][0])
         assert whole is not None  # the rows of a document are written and removed together
-        document, start, end = _document(whole), row["start"][0], row["end"][0]
+        start, end = row["start"][0], row["end"][0]
         return Hit(
-            id=document.id,
-            title=document.title,
-            text=document.text[start:end],
-            url=document.url,
-            score=_rounded(score),
+            id=row["doc"][0],
+            title=_text(whole, "title"),
+            text=_text(whole, "text")[start:end],
+            url=_text(whole, "url"),
+            score=score,
             start=start,
             end=end,
             passage=row["passage"][0],
@@ -212,6 +212,8 @@ def _opened(folder: Path) -> tuple[dict[str, Any], tantivy.Index]:
         raise UserError(f"there is no index at {folder}; make one with `agenthub search index`")
     try:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        if facts["format"] != FORMAT:
+            raise ValueError(f"it has format {facts['format']}, this version reads {FORMAT}")
         sizes = {name: row[0] for name, row in facts["files"].items()}
         for path in segment_files(folder):
             size = path.stat().st_size
@@ -250,15 +252,32 @@ def _row_of(searcher: tantivy.Searcher, schema: tantivy.Schema, field: str, name
     return row
 
 
+def _first(searcher: tantivy.Searcher, found: list[Ranked], k: int) -> list[Ranked]:
+    """The hits among which the first k are: by score, then by the start of the id, whole ids aside."""
+    if len(found) <= k:
+        return found
+    orders = searcher.fast_field_values("order", [place for _, place in found])
+    ranked = sorted(
+        ((-score, order or 0, number) for number, ((score, _), order) in enumerate(zip(found, orders, strict=True))),
+    )
+    last = ranked[k - 1][:2]
+    return [found[number] for score, order, number in ranked if (score, order) <= last]
+
+
+def _text(row: dict[str, list[Any]], name: str) -> str:
+    values = row.get(name)
+    return bytes(values[0]).decode() if values else ""
+
+
 def _document(row: dict[str, list[Any]]) -> Document:
-    def text(name: str) -> str:
-        values = row.get(name)
-        return bytes(values[0]).decode() if values else ""
-
-    links = tuple((words, target) for words, target in json.loads(text("links") or "[]"))
-    return Document(id=row["doc"][0], title=text("title"), text=text("text"), url=text("url"), links=links)
+    links = tuple((words, target) for words, target in json.loads(_text(row, "links") or "[]"))
+    return Document(
+        id=row["doc"][0], title=_text(row, "title"), text=_text(row, "text"), url=_text(row, "url"), links=links
+    )
 
 
-def _rounded(score: float) -> float:
-    """Five digits: sums of the same terms in another order are the same."""
-    return 0.0 if score <= 0 else round(score, 4 - math.floor(math.log10(score)))
+def _rounded(hits: list[tuple[float, tantivy.DocAddress]]) -> list[Ranked]:
+    """Hits with 17 bits of each score, five digits: sums of the same terms in another order are the same."""
+    bits = np.array([score for score, _ in hits], np.float32).view(np.uint32)
+    scores = ((bits + np.uint32(64)) & np.uint32(0xFFFFFF80)).view(np.float32).tolist()
+    return [(score, place) for score, (_, place) in zip(scores, hits, strict=True)]

@@ -14,7 +14,7 @@ from typing import Any
 
 from agenthub.errors import UnknownName, UserError
 from agenthub.registry import registry
-from agenthub.sandboxes.search.builder import FACTS, build
+from agenthub.sandboxes.search.builder import FACTS, FORMAT, build
 from agenthub.sandboxes.search.documents import Document
 
 __all__ = ["VARIABLE", "corpora_folder", "find_corpus", "generated", "known"]
@@ -61,7 +61,7 @@ def generated(name: str, config: Mapping[str, Any]) -> Path:
     rows = registry("corpus").load(name)
     source = Path(sys.modules[rows.__module__].__file__ or "")
     stamp = hashlib.blake2b(digest_size=8)
-    stamp.update(json.dumps(dict(config), sort_keys=True).encode() + source.read_bytes())
+    stamp.update(json.dumps([FORMAT, dict(config)], sort_keys=True).encode() + source.read_bytes())
     cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     folder = Path(cache) / "agenthub" / "corpora" / f"{name}-{stamp.hexdigest()}"
     if (folder / FACTS).is_file():

@@ -207,7 +207,7 @@ class SearchSandbox:
 
     async def open(self) -> None:
         """Start the threads."""
-        self._threads = ThreadPoolExecutor(max_workers=(os.cpu_count() or 1) + 2, thread_name_prefix="search")
+        self._threads = ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 1), thread_name_prefix="search")
 
     async def start(self, spec: SandboxSpec) -> SearchSession:
         """A session. Raises as SandboxFactory.start says: UserError where there is no such corpus or engine."""
