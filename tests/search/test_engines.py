@@ -16,6 +16,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from agenthub.codec import trajectory_hash
+from agenthub.episodes import Workbench
 from agenthub.errors import UserError
 from agenthub.sandbox import SandboxSpec
 from agenthub.sandboxes.search import engines, store
@@ -23,6 +25,9 @@ from agenthub.sandboxes.search.engines import RateLimited, ask
 from agenthub.sandboxes.search.fetch import Fetched
 from agenthub.sandboxes.search.sandbox import SearchSandbox
 from agenthub.sandboxes.search.web import Budget, Web
+from agenthub.suites.lint import play
+from agenthub.suites.load import load_suite
+from agenthub.wire import Action
 from tests.search.corpora import ask as call
 
 KEY = "key-that-nobody-may-see-0123456789"
@@ -264,3 +269,46 @@ async def test_a_task_may_forbid_pages(engine: FakeEngine, factory: SearchSandbo
     fetcher = hub(factory)
     seen = await call(await factory.start(spec("live", fetch=False)), "open", url="http://cats.org/")
     assert seen.failed and "opens no pages" in seen.text and not fetcher.asked
+
+
+SUITE = """
+schema: agenthub.suite/1
+suite: {name: live, version: "1"}
+defaults:
+  protocol: search_tags
+  tools:
+    - {uses: search, name: search, tool: search, config: {engine: serper, mode: MODE}}
+    - {uses: search, name: open, tool: open, config: {engine: serper, mode: MODE}}
+  verifier: {checks: [{uses: squad_em}]}
+tasks:
+  - {id: cats, prompt: {user: "?"}, target: {answer: cat}}
+  - {id: dogs, prompt: {user: "?"}, target: {answer: dog}}
+"""
+
+
+async def epoch(tmp_path: Path, mode: str, bench: Workbench) -> list[str]:
+    """The hashes of one epoch's trajectories."""
+    path = tmp_path / f"{mode}.yaml"
+    path.write_text(SUITE.replace("MODE", mode))
+    hashes = []
+    for task in load_suite(path).tasks:
+        texts = [f"<search> {task.id} </search>", f"<open> http://{task.id}.org/ </open>", "<answer> cat </answer>"]
+        hashes.append(trajectory_hash(await play(task, bench, lambda turn, own=texts: Action(text=own[turn]))))  # type: ignore[misc]
+    return hashes
+
+
+async def test_every_epoch_of_a_replay_has_the_hashes_of_the_recorded_one(engine: FakeEngine, tmp_path: Path) -> None:
+    bench = Workbench()
+    try:
+        hub(await bench.factory("search"))  # type: ignore[arg-type]
+        recorded = await epoch(tmp_path, "record", bench)
+    finally:
+        await bench.close()
+    asked = len(engine.requests)
+    for _ in range(2):
+        bench = Workbench()
+        try:
+            assert await epoch(tmp_path, "replay", bench) == recorded
+        finally:
+            await bench.close()
+    assert asked == len(engine.requests) == 2 and len(set(recorded)) == 2
