@@ -20,7 +20,7 @@ from typing import Any
 
 from agenthub.errors import UserError
 from agenthub.registry import registry
-from agenthub.sandboxes.search.addresses import Refused
+from agenthub.sandboxes.search.addresses import BENCHMARK_HOSTS, Refused
 from agenthub.sandboxes.search.corpus import MAX_K, MAX_QUERY_CHARS, Hit
 from agenthub.sandboxes.search.documents import Document
 from agenthub.sandboxes.search.engines import Engine, RateLimited, ask
@@ -30,7 +30,7 @@ from agenthub.sandboxes.search.pdf import PdfReader
 from agenthub.sandboxes.search.settings import Settings
 from agenthub.sandboxes.search.store import Recording, Store, store_path
 
-__all__ = ["Budget", "Web", "WebSearch", "today"]
+__all__ = ["Budget", "Web", "WebSearch", "denied", "today"]
 
 KEPT_S, KEPT_FAILURE_S = 600.0, 60.0
 _KEPT = 4096
@@ -40,6 +40,12 @@ Ask = Callable[[], Awaitable[Mapping[str, Any]]]
 def today() -> str:
     """The day in UTC, YYYY-MM-DD."""
     return datetime.datetime.now(datetime.UTC).date().isoformat()
+
+
+def denied() -> tuple[str, ...]:
+    """Hosts that are not fetched: those that publish benchmarks, and the operator's own list."""
+    own = os.environ.get("AGENTHUB_SEARCH_DENY", "").replace(",", " ").split()
+    return (*BENCHMARK_HOSTS, *(host.strip(".").lower() for host in own))
 
 
 class Budget:
@@ -86,7 +92,7 @@ class Web:
         budget: Budget | None = None,
         day: Callable[[], str] = today,
     ) -> None:
-        self.fetcher = fetcher or Fetcher()
+        self.fetcher = fetcher or Fetcher(deny=denied())
         self.pdf = PdfReader(isolation)
         self._budget, self._day = budget, day
         self._stores: dict[str, Store] = {}

@@ -10,6 +10,7 @@ import asyncio
 import ipaddress
 import json
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -83,7 +84,7 @@ async def fetched(fetcher: Fetcher, url: str) -> dict[str, Any]:
     return {"url": found.url, "status": found.status, "text": found.body.decode("utf-8", "replace")[:600]}
 
 
-async def play() -> dict[str, Any]:
+async def play(certificate: str) -> dict[str, Any]:
     """Every case by its name."""
     resolver = Resolver()
     fetcher = Fetcher(resolver=resolver, limits=Limits(seconds=20))
@@ -94,14 +95,18 @@ async def play() -> dict[str, Any]:
     rows["flip.org"] = await fetched(Fetcher(resolver=resolver, robots=False), "http://flip.org/page")
     rows["flip.org again"] = await fetched(Fetcher(resolver=resolver, robots=False), "http://flip.org/page")
     rows["literal public"] = await fetched(fetcher, f"http://{PUBLIC}/page")
+    trusting = Fetcher(resolver=resolver, robots=False, tls=ssl.create_default_context(cafile=certificate))
+    rows["https trusted"] = await fetched(trusting, "https://good.org/page")
+    rows["https another name"] = await fetched(trusting, "https://robots500.org/page")
+    rows["https not trusted"] = await fetched(fetcher, "https://good.org/page")
     for address in ("127.0.0.1", "10.0.0.1", "169.254.169.254", "[::1]", "[::ffff:10.0.0.1]", "5.5.5.1"):
         rows[f"literal {address}"] = await fetched(fetcher, f"http://{address}/")
     return {"rows": rows, "asked": resolver.asked}
 
 
-def main() -> None:
+def main(certificate: str, key: str) -> None:
     server = subprocess.Popen(
-        ["unshare", "-n", sys.executable, "-m", "tests.search.netns_server"],
+        ["unshare", "-n", sys.executable, "-m", "tests.search.netns_server", certificate, key],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -127,7 +132,7 @@ def main() -> None:
         stop, seen = threading.Event(), set[str]()
         watcher = threading.Thread(target=watch, args=(stop, seen))
         watcher.start()
-        result = asyncio.run(play())
+        result = asyncio.run(play(certificate))
         result["syns"] = sorted(seen)
         # The wire would have shown it, and the servers would have answered.
         for address in ("10.0.0.1", "169.254.169.254"):
@@ -147,4 +152,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

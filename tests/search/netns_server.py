@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable
@@ -119,6 +120,9 @@ def plug_in() -> None:
 
 async def main() -> None:
     servers = [await asyncio.start_server(serve, "0.0.0.0", port) for port in (80, 22)]
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(sys.argv[1], sys.argv[2])
+    servers.append(await asyncio.start_server(serve, "0.0.0.0", 443, ssl=tls))
     print("ready", flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     for server in servers:

@@ -265,6 +265,15 @@ def test_a_minute_has_its_calls_and_the_next_one_too() -> None:
     assert budget.spent == 3
 
 
+async def test_an_operators_denied_hosts_are_not_fetched(
+    engine: FakeEngine, factory: SearchSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGENTHUB_SEARCH_DENY", "answers.org, Leaks.net")
+    session = await factory.start(spec("live"))
+    for url in ("http://answers.org/", "https://www.leaks.net/x", "http://huggingface.co/"):
+        assert "denied" in (await call(session, "open", url=url)).text
+
+
 async def test_a_task_may_forbid_pages(engine: FakeEngine, factory: SearchSandbox) -> None:
     fetcher = hub(factory)
     seen = await call(await factory.start(spec("live", fetch=False)), "open", url="http://cats.org/")

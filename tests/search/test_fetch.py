@@ -58,6 +58,8 @@ REFUSED = {
     "shared.org": "leads to 100.64.0.9",
     "own.org": "this machine's own address",
     "none.org": "no address",
+    "https another name": "could not be fetched",
+    "https not trusted": "could not be fetched",
     "flip.org again": "leads to 10.0.0.1",
     "literal 127.0.0.1": "leads to 127.0.0.1",
     "literal 10.0.0.1": "leads to 10.0.0.1",
@@ -76,18 +78,24 @@ GIVEN = [
     "/redirect-fine",
     "flip.org",
     "literal public",
+    "https trusted",
 ]
 
 
 @pytest.fixture(scope="module")
-def played() -> dict[str, Any]:
+def played(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What came of every case; one run serves all the tests."""
-    if os.geteuid() != 0 or not all(map(shutil.which, ("ip", "unshare"))):
-        pytest.skip("network namespaces of our own need root, ip and unshare")
+    if os.geteuid() != 0 or not all(map(shutil.which, ("ip", "unshare", "openssl"))):
+        pytest.skip("network namespaces of our own need root, ip, unshare and openssl")
     if subprocess.run(["unshare", "-n", "true"], capture_output=True).returncode != 0:
         pytest.skip("this machine gives no network namespaces")
+    folder = tmp_path_factory.mktemp("tls")
+    files = [str(folder / "certificate.pem"), str(folder / "key.pem")]
+    subject = ["-subj", "/CN=good.org", "-addext", "subjectAltName=DNS:good.org", "-days", "2"]
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-out", files[0], "-keyout", files[1], *subject]
+    subprocess.run(make, check=True, capture_output=True, timeout=60)
     done = subprocess.run(
-        ["unshare", "-n", sys.executable, "-m", "tests.search.netns_client"],
+        ["unshare", "-n", sys.executable, "-m", "tests.search.netns_client", *files],
         cwd=ROOT,
         capture_output=True,
         text=True,
