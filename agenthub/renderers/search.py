@@ -1,4 +1,5 @@
-"""Templates of search agents: how a turn asks and answers in tags or JSON, and how what was found is written.
+"""Templates of search agents: how a turn asks and answers, and how what was found is written. Those in tags are here,
+those with a call as JSON in `search_calls`.
 
     search_r1    <search>, <information>, `Doc 1(Title: "T") text` (Search-R1)
     zerosearch   the same tags, `Doc 1: text` (ZeroSearch)
@@ -13,27 +14,26 @@ text is exact. Text from outside comes escaped from the sandbox; no template can
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from agenthub.records import Observation, Text, Turn
 from agenthub.renderer import Parsed, ParsedCall
-from agenthub.renderers.native import native_calls
 from agenthub.sandbox import ToolSpec
 
 __all__ = [
+    "NOTHING",
     "Found",
-    "Json",
     "Layout",
     "SearchR1",
     "SearchTags",
-    "ToolCall",
-    "Verl",
+    "Template",
     "ZeroSearch",
+    "empty",
     "found",
+    "plain",
     "transcript",
 ]
 
@@ -91,7 +91,7 @@ def transcript(turns: Sequence[Turn], show: Callable[[Sequence[Observation]], st
     return Layout(text="".join(pieces), environment=tuple(spans))
 
 
-class _Template:
+class Template:
     """Shared by the templates: the layout of what they show."""
 
     endings: ClassVar[frozenset[str]] = frozenset(">")
@@ -115,7 +115,7 @@ class _Template:
         raise NotImplementedError
 
 
-class _Tags(_Template):
+class _Tags(Template):
     """A turn is text with one tag of `names`; the first complete one counts and what comes after it is cut."""
 
     names: ClassVar[tuple[str, ...]]
@@ -168,7 +168,7 @@ class SearchR1(_Tags):
     def _documents(self, observation: Observation) -> str:
         rows = found(observation)
         if not rows:
-            return NOTHING if _empty(observation) else observation.text + "\n"
+            return NOTHING if empty(observation) else observation.text + "\n"
         return "".join(f'Doc {n}(Title: "{row.title}") {row.text}\n' for n, row in enumerate(rows, 1))
 
 
@@ -178,7 +178,7 @@ class ZeroSearch(SearchR1):
     def _documents(self, observation: Observation) -> str:
         rows = found(observation)
         if not rows:
-            return NOTHING if _empty(observation) else observation.text + "\n"
+            return NOTHING if empty(observation) else observation.text + "\n"
         return "".join(f"Doc {number}: {row.text}\n" for number, row in enumerate(rows, 1))
 
 
@@ -204,7 +204,7 @@ class SearchTags(_Tags):
 
     def show(self, observations: Sequence[Observation]) -> str:
         """Each observation in its default form between <result> tags."""
-        return "".join(f"\n<result>\n{_plain(observation)}\n</result>\n" for observation in observations)
+        return "".join(f"\n<result>\n{plain(observation)}\n</result>\n" for observation in observations)
 
     def _call(self, name: str, content: str) -> ParsedCall | str:
         if name == "python":
@@ -222,108 +222,6 @@ class SearchTags(_Tags):
         return ParsedCall(tool="open", arguments={key: target, **({"page": int(rest)} if bar else {})})
 
 
-class ToolCall(_Template):
-    """`<tool_call>{"name": ..., "arguments": {...}}</tool_call>` with any tool; `<answer>` ends the episode."""
-
-    def instructions(self, tools: Sequence[ToolSpec]) -> str:
-        """The tools as JSON, and the two forms of a turn."""
-        rows = [
-            {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)} for tool in tools
-        ]
-        return (
-            "Answer the question. The tools:\n"
-            + "\n".join(json.dumps(row) for row in rows)
-            + '\nCall one with <tool_call>{"name": ..., "arguments": {...}}</tool_call>; what it shows comes between '
-            "<tool_response> and </tool_response>. Answer with <answer> answer </answer>."
-        )
-
-    def read(self, text: str) -> Parsed:
-        """The first complete call or answer. Total."""
-        ends = [(text.find(mark), len(mark)) for mark in ("</tool_call>", "</answer>") if mark in text]
-        kept = text[: sum(min(ends))] if ends else text
-        answer = re.search(r"<answer>(.*?)</answer>", kept, re.DOTALL)
-        if answer is not None:
-            return Parsed(text=kept, answer=answer[1].strip())
-        if "<tool_call>" not in kept:
-            return Parsed(text=kept)
-        calls = native_calls(kept)
-        made = tuple(one for call in calls.calls for one in self._spread(call))
-        return Parsed(text=kept, calls=made, parse_error=calls.error)
-
-    def show(self, observations: Sequence[Observation]) -> str:
-        """Each observation between <tool_response> tags."""
-        return "".join(f"\n<tool_response>\n{_plain(observation)}\n</tool_response>\n" for observation in observations)
-
-    def _spread(self, call: ParsedCall) -> Sequence[ParsedCall]:
-        return (call,)
-
-
-class Verl(ToolCall):
-    """verl's search tool: `query_list` holds one query or more; the result is JSON with one text."""
-
-    def show(self, observations: Sequence[Observation]) -> str:
-        """`{"result": ...}` with the passages of each query, `---` between them."""
-        if not observations:
-            return ""
-        if all(not observation.call_id for observation in observations):
-            return f"\n<tool_response>\n{_plain(observations[0])}\n</tool_response>\n"
-        texts = [self._documents(observation) for observation in observations]
-        body = json.dumps({"result": "\n---\n".join(texts)}, ensure_ascii=False)
-        return f"\n<tool_response>\n{body}\n</tool_response>\n"
-
-    @staticmethod
-    def _documents(observation: Observation) -> str:
-        rows = found(observation)
-        if not rows:
-            return NOTHING if _empty(observation) else observation.text
-        return "".join(f"Doc {n} (Title: {row.title})\n{row.text}\n\n" for n, row in enumerate(rows, 1)).strip()
-
-    def _spread(self, call: ParsedCall) -> Sequence[ParsedCall]:
-        queries = call.arguments.get("query_list")
-        if not isinstance(queries, list) or not queries:
-            return (call,)
-        rest = {name: value for name, value in call.arguments.items() if name != "query_list"}
-        return [ParsedCall(tool=call.tool, arguments={**rest, "query": query}) for query in queries]
-
-
-class Json(_Template):
-    """One JSON object a turn: `{"tool": ..., "arguments": {...}}` or `{"answer": ...}`, after any text."""
-
-    endings: ClassVar[frozenset[str]] = frozenset("}")
-
-    def instructions(self, tools: Sequence[ToolSpec]) -> str:
-        """The tools as JSON, and the two forms of a turn."""
-        rows = [
-            {"tool": tool.name, "description": tool.description, "arguments": dict(tool.parameters)} for tool in tools
-        ]
-        return (
-            "Answer the question with one JSON object a turn. The tools:\n"
-            + "\n".join(json.dumps(row) for row in rows)
-            + '\nCall one with {"tool": ..., "arguments": {...}}; answer with {"answer": ...}.'
-        )
-
-    def read(self, text: str) -> Parsed:
-        """The first complete object that has `tool` or `answer`. Total."""
-        start, tries = text.find("{"), 0
-        while start >= 0 and tries < 64:
-            tries += 1
-            try:
-                value, end = json.JSONDecoder().raw_decode(text, start)
-            except (ValueError, RecursionError):
-                start = text.find("{", start + 1)
-                continue
-            parsed = _json_action(value, text[:end])
-            if parsed is not None:
-                return parsed
-            start = text.find("{", end)
-        return Parsed(text=text, parse_error="no complete JSON object with `tool` or `answer`" if tries else None)
-
-    def show(self, observations: Sequence[Observation]) -> str:
-        """One line of JSON: `results` where something was found, `output` or `error` where it is something else."""
-        rows = [_json_row(observation) for observation in observations]
-        return "\n" + json.dumps(rows[0] if len(rows) == 1 else rows, ensure_ascii=False) + "\n" if rows else ""
-
-
 def _first_tag(text: str, names: Sequence[str]) -> tuple[str, int, int] | None:
     """(name, start, end) of the content of the first tag that is closed, in linear time.
 
@@ -339,32 +237,12 @@ def _first_tag(text: str, names: Sequence[str]) -> tuple[str, int, int] | None:
     return best
 
 
-def _json_action(value: Any, kept: str) -> Parsed | None:
-    if not isinstance(value, dict):
-        return None
-    if isinstance(value.get("tool"), str):
-        arguments = value.get("arguments", {})
-        if not isinstance(arguments, dict):
-            return Parsed(text=kept, parse_error="`arguments` is no object")
-        return Parsed(text=kept, calls=(ParsedCall(tool=value["tool"], arguments=arguments),))
-    if "answer" in value:
-        answer = value["answer"]
-        return Parsed(text=kept, answer=answer if isinstance(answer, str) else json.dumps(answer))
-    return None
-
-
-def _json_row(observation: Observation) -> dict[str, Any]:
-    rows = found(observation)
-    if rows or _empty(observation):
-        return {"results": [{"title": row.title, "source": row.source.strip(" ()"), "text": row.text} for row in rows]}
-    return {"error" if observation.failed else "output": observation.text}
-
-
-def _plain(observation: Observation) -> str:
+def plain(observation: Observation) -> str:
+    """An observation in its default form."""
     return observation.text.strip("\n") or "(no output)"
 
 
-def _empty(observation: Observation) -> bool:
+def empty(observation: Observation) -> bool:
     """A search that found nothing."""
     frames = [part for part in observation.parts if isinstance(part, Text) and part.channel == "frame"]
     return bool(frames) and not found(observation)

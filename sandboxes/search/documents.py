@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from agenthub.errors import UserError
+from agenthub.sandboxes.search.pages import MAX_LINKS, html_page
 
 __all__ = ["MAX_DOCUMENT_BYTES", "MAX_ID_CHARS", "Document", "Skipped", "read_corpus"]
 
@@ -135,7 +136,7 @@ def _document(row: dict[str, Any]) -> Document | str:
         return "has a `url` that is no string, or `links` that are no list"
     if not all(isinstance(link, list) and len(link) == 2 and all(isinstance(it, str) for it in link) for link in links):
         return "has `links` that are no list of [words, target]"
-    pairs = tuple((link[0], link[1]) for link in links)
+    pairs = tuple((_sound(link[0]), _sound(link[1])) for link in links[:MAX_LINKS])
     return Document(id=identity, title=_sound(title), text=_sound(text), url=_sound(url), links=pairs)
 
 
@@ -151,8 +152,6 @@ def _page(path: Path, name: str) -> Document | Skipped:
         return Skipped(place=str(path), why=f"is larger than {MAX_DOCUMENT_BYTES >> 20} MiB")
     kind = _PAGES[_suffix(path)]
     if kind == "html":
-        from agenthub.sandboxes.search.pages import html_page
-
         page = html_page(data)
         links = tuple((words, _beside(name, target)) for words, target in page.links)
         return Document(id=name, title=page.title or name, text=page.text, links=links)

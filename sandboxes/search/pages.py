@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import itertools
 import json
 import re
 import resource
@@ -18,11 +19,13 @@ from typing import Any
 
 from agenthub.errors import HostFault, UserError
 
-__all__ = ["MAX_DEPTH", "Found", "Page", "decoded", "find", "html_page", "part", "web_page"]
+__all__ = ["MAX_DEPTH", "MAX_FOUND", "MAX_LINKS", "Found", "Page", "decoded", "find", "html_page", "part", "web_page"]
 
 MAX_DEPTH = 1500
 """Elements inside each other; a page with more is refused before it is parsed."""
 MAX_LINKS = 2000
+"""Of one document; those after them are left out."""
+MAX_FOUND = 10_000
 PARSE_CPU_S, PARSE_BYTES, PARSE_WALL_S = 5, 1 << 30, 15.0
 _OPTIONAL = "p|li|dt|dd|tr|td|th|thead|tbody|tfoot|option|optgroup|colgroup|rt|rp"
 _VOID = "area|base|br|col|embed|hr|img|input|link|meta|param|source|track|wbr"
@@ -153,8 +156,10 @@ def part(text: str, page: int, chars: int) -> tuple[str, int, int]:
 
 
 def find(text: str, pattern: str, *, most: int = 10, around: int = 200) -> tuple[list[Found], int]:
-    """Places where `pattern` stands, without regard to case, and how many there are; excerpts of the first `most`."""
-    places = [match.start() for match in re.finditer(re.escape(pattern), text, re.IGNORECASE)]
+    """Places where `pattern` stands, without regard to case; excerpts of the first `most`, and how many there are, at
+    most `MAX_FOUND`."""
+    matches = re.finditer(re.escape(pattern), text, re.IGNORECASE)
+    places = [match.start() for match in itertools.islice(matches, MAX_FOUND)]
     shown = []
     for start in places[:most]:
         low, high = max(0, start - around), min(len(text), start + len(pattern) + around)

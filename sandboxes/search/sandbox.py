@@ -20,7 +20,7 @@ from agenthub.sandboxes.search.corpus import MAX_K, Corpus, Hit
 from agenthub.sandboxes.search.documents import Document
 from agenthub.sandboxes.search.engines import RateLimited
 from agenthub.sandboxes.search.outside import clean
-from agenthub.sandboxes.search.pages import find, part
+from agenthub.sandboxes.search.pages import MAX_FOUND, find, part
 from agenthub.sandboxes.search.places import find_corpus
 from agenthub.sandboxes.search.settings import Settings, settings_of
 from agenthub.sandboxes.search.shown import Piece, failure, shown
@@ -152,7 +152,7 @@ class SearchSession:
             raise UserError("argument id or url is missing")
         document = await self._source.page(name)
         if call.tool == "find_in_page" or "find" in arguments:
-            return self._places(call.id, document, arguments["find"])
+            return await asyncio.to_thread(self._places, call.id, document, arguments["find"])
         return self._part(call.id, document, arguments.get("page", 1))
 
     async def rows(self, query: str, k: int) -> list[dict[str, Any]]:
@@ -185,7 +185,8 @@ class SearchSession:
         for place in places:
             page = place.start // self._settings.page_chars + 1
             pieces.append(Piece(title=document.title, source=f"{document.id}, page {page}", text=place.excerpt))
-        more = f"it stands in {count} places" + (f"; the first {len(places)} are shown" if count > len(places) else "")
+        number = f"{count} or more" if count == MAX_FOUND else str(count)
+        more = f"it stands in {number} places" + (f"; the first {len(places)} are shown" if count > len(places) else "")
         return shown(call_id, pieces, origin=self._source.origin, notices=[more])
 
 

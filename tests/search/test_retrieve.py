@@ -84,6 +84,7 @@ def test_a_query_that_cannot_be_searched_for_does_not_spoil_the_batch(url: str) 
         ("/retrieve/multihop", b"{", 400, "JSON"),
         ("/retrieve/multihop", {"queries": "x"}, 422, "queries"),
         ("/retrieve/multihop", {"queries": ["x"], "topk": 1_000_000}, 422, "topk"),
+        ("/retrieve/multihop", {"queries": ["x"] * 4000, "topk": 100}, 422, "at most 20000"),
         ("/retrieve/multihop", {"nothing": 1}, 422, "queries"),
         ("/retrieve/multihopp", {"queries": ["x"]}, 404, "multihop"),
         ("/retrieve", {"queries": ["x"]}, 422, "one of multihop, multihop_cited"),

@@ -29,6 +29,8 @@ __all__ = ["SearchR1"]
 
 _TOOL = "search"
 _DEFAULT_K, _MOST_K, _MOST_QUERIES = 3, 100, 4096
+_MOST_PASSAGES = 20_000
+"""Of one batch."""
 _AT_ONCE = 16
 
 
@@ -134,8 +136,14 @@ async def _answer(caller: Caller, body: Any, params: Mapping[str, Any]) -> Any:
 async def _found(
     caller: Caller, queries: Sequence[str], k: int, params: Mapping[str, Any]
 ) -> list[list[dict[str, Any]]]:
-    """The passages of each query; none for one that cannot be searched for, since clients index the list."""
+    """The passages of each query; none for one that cannot be searched for, since clients index the list.
+
+    Raises:
+        WireError: 422 `invalid`: the batch is too large.
+    """
     factory = cast(_Retriever, await caller.dispatcher.workbench.factory(_TOOL))
+    if len(queries) * k > _MOST_PASSAGES:
+        raise WireError("invalid", 422, f"{len(queries)} queries of {k} passages; at most {_MOST_PASSAGES} in a batch")
     slots = asyncio.Semaphore(_AT_ONCE)
 
     async def one(query: str) -> list[dict[str, Any]]:
