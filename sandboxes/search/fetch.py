@@ -10,8 +10,7 @@ import asyncio
 import socket
 import ssl
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from email.message import Message
 from typing import Any
@@ -22,6 +21,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from agenthub.sandboxes.search.addresses import BENCHMARK_HOSTS, Refused, Target, check_addresses, target
+from agenthub.sandboxes.search.turns import HostTurns
 
 __all__ = ["AGENT", "Fetched", "Fetcher", "Limits", "resolve"]
 
@@ -56,6 +56,8 @@ class Limits:
     redirects: int = 5
     per_host: int = 2
     """Fetches of one host at once."""
+    pause_s: float = 0.2
+    """Between the beginnings of two fetches of one host."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +125,7 @@ class Fetcher:
         self._limits, self._deny, self._robots, self._resolver = limits or Limits(), tuple(deny), robots, resolver
         self._tls = tls or ssl.create_default_context()
         self._rules: dict[str, tuple[float, RobotFileParser]] = {}
-        self._hosts: dict[str, tuple[asyncio.Semaphore, int]] = {}
+        self._turns = HostTurns(self._limits.per_host, self._limits.pause_s)
 
     async def get(self, url: str, *, allow: Sequence[str] = ()) -> Fetched:
         """The page at a URL.
@@ -156,7 +158,7 @@ class Fetcher:
         addresses = check_addresses(where.host, found)
         try:
             async with (
-                self._slot(where.host),
+                self._turns.turn(where.host),
                 self._session(addresses) as session,
                 session.get(where.url, allow_redirects=False) as response,
             ):
@@ -238,21 +240,6 @@ class Fetcher:
             self._rules[where.origin] = (now + _ROBOTS_S, rules)
         if not rules.can_fetch(_TOKEN, where.url):
             raise Refused(f"robots.txt of {where.host!r} does not allow this page")
-
-    @asynccontextmanager
-    async def _slot(self, host: str) -> AsyncIterator[None]:
-        """One of the few fetches of a host at once."""
-        slots, users = self._hosts.get(host, (asyncio.Semaphore(self._limits.per_host), 0))
-        self._hosts[host] = (slots, users + 1)
-        try:
-            async with slots:
-                yield
-        finally:
-            slots, users = self._hosts[host]
-            if users == 1:
-                del self._hosts[host]
-            else:
-                self._hosts[host] = (slots, users - 1)
 
 
 def _check_peer(response: aiohttp.ClientResponse, addresses: Sequence[str]) -> None:

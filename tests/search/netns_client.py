@@ -87,8 +87,8 @@ async def fetched(fetcher: Fetcher, url: str) -> dict[str, Any]:
 async def play(certificate: str) -> dict[str, Any]:
     """Every case by its name."""
     resolver = Resolver()
-    fetcher = Fetcher(resolver=resolver, limits=Limits(seconds=20))
-    hasty = Fetcher(resolver=resolver, limits=Limits(seconds=1.5), robots=False)
+    fetcher = Fetcher(resolver=resolver, limits=Limits(seconds=20, pause_s=0))
+    hasty = Fetcher(resolver=resolver, limits=Limits(seconds=1.5, pause_s=0), robots=False)
     rows = {path: await fetched(fetcher, f"http://good.org{path}") for path in (*REDIRECTS, *PATHS.split())}
     rows |= {path: await fetched(hasty, f"http://good.org{path}") for path in SLOW}
     rows |= {name: await fetched(fetcher, f"http://{name}/page") for name in NAMES if name != "good.org"}
