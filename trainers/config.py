@@ -97,13 +97,33 @@ class UsesSampler(_Uses):
     kind = "sampler"
 
 
+class VllmConfig(ConfigModel):
+    """A vLLM server: started for the run, or one that serves already."""
+
+    url: str | None = Field(default=None, description="of a server that serves already; null starts one")
+    served_name: str = Field(default="policy", min_length=1, description="what the server calls the model")
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    context: int | None = Field(default=None, ge=2, description="tokens; null is the model's own")
+    max_num_seqs: int = Field(default=64, ge=1, description="turns that are sampled at once; more wait")
+    kv_cache_mb: int | None = Field(default=None, ge=16, description="null is 128 on a CPU, what is free on a GPU")
+    gpu_memory: float = Field(default=0.4, gt=0.0, lt=1.0, description="share of a GPU's memory for the server")
+    port: int = Field(default=0, ge=0, le=65535, description="0 takes a free one")
+    pause: Literal["keep", "wait", "abort"] = Field(
+        default="keep", description="turns in flight during a push: go on under the new weights, end first, start anew"
+    )
+    entropy_top_k: int = Field(default=0, ge=0, le=20, description="entropies over so many likeliest tokens; 0: none")
+    retry_s: float = Field(default=60.0, gt=0.0, description="how long a lost request is tried again")
+    flags: tuple[str, ...] = Field(default=(), description="more flags of vLLM's, as they are")
+
+
 class PolicyConfig(ConfigModel):
     """The model that is trained and serves."""
 
-    uses: Literal["embedded"] = "embedded"
+    uses: Literal["embedded", "vllm"] = "embedded"
     model: str | None = Field(
         default=None, description="a Hugging Face directory; null is the tiny policy of the package"
     )
+    vllm: VllmConfig = VllmConfig()
 
 
 class RolloutConfig(ConfigModel):
@@ -202,6 +222,12 @@ class Recipe(ConfigModel):
     sync_bound: float = Field(
         default=1e-3, gt=0.0, description="largest difference of a log-probability after a push, nats"
     )
+    staleness: int = Field(
+        default=0,
+        ge=0,
+        le=64,
+        description="batches that may be played ahead of the weights; 0 plays and trains in turn (sync), more is async",
+    )
     updates: int = Field(default=40, ge=0)
     eval: EvalConfig | None = Field(default_factory=EvalConfig)
     checkpoint_every: int = Field(default=5, ge=1)
@@ -223,7 +249,10 @@ class Recipe(ConfigModel):
     def provides(self) -> frozenset[str]:
         """What plug-ins may need that this recipe gives, of `plugins.NEEDS`."""
         given = {"ref": self.reference != "none", "teacher": self.teacher is not None, "value": self.critic is not None}
-        return frozenset(TRAINED) | {need for need, there in given.items() if there}
+        told = self.policy.uses == "embedded" or self.policy.vllm.entropy_top_k > 0
+        given["entropies"] = told
+        trained = frozenset(TRAINED) - {"entropies"}
+        return trained | {need for need, there in given.items() if there}
 
     def _check_plugins(self) -> None:
         """Refuse what cannot work together before anything starts."""

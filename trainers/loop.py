@@ -18,14 +18,15 @@ import torch
 
 from agenthub.errors import UserError
 from agenthub.records import Trajectory
-from agenthub.rollout import CollectStats, Play
 from agenthub.trainers.batch import build_batch
 from agenthub.trainers.checkpoint import Checkpoints
 from agenthub.trainers.controls import shuffle_rewards
 from agenthub.trainers.corrections import NoCorrection
 from agenthub.trainers.evaluate import Evaluation, Rollouts, evaluate
+from agenthub.trainers.flow import Collects, Flow
 from agenthub.trainers.folder import RunFolder
 from agenthub.trainers.learner import Learner, UpdateStats
+from agenthub.trainers.ledger import Ledger
 from agenthub.trainers.metrics import Seconds, correction_metrics, rollout_metrics
 from agenthub.trainers.plugins import Correction, Credit, Filter, Shaping, needs_of
 from agenthub.trainers.samplers import Sampler
@@ -36,12 +37,6 @@ __all__ = ["Collects", "Parts", "Pushes", "Reporter", "Trainer"]
 T = TypeVar("T")
 QUICK_SAVE_S = 0.3
 """A checkpoint that takes longer is not taken on the way out, so that a stop stays short."""
-
-
-class Collects(Rollouts, Protocol):
-    """`rollout.Collector`, or a fake."""
-
-    stats: CollectStats
 
 
 class Pushes(Protocol):
@@ -68,7 +63,8 @@ class Reporter(Protocol):
 class Parts:
     """What the loop joins."""
 
-    collector: Collects
+    collector: Callable[[], Collects]
+    """Makes one for each group that is played by itself."""
     evaluator: Rollouts | None
     """Plays held-out tasks; None where nothing is evaluated."""
     held_out: Sequence[str]
@@ -79,6 +75,10 @@ class Parts:
     sync: Pushes
     correction: Correction = field(default_factory=NoCorrection)
     shaping: Sequence[Shaping] = ()
+    serving: Callable[[], int] | None = None
+    """Version of the weights that serve now; None where pushes alone change it."""
+    decode: Callable[[Sequence[int]], str] | None = None
+    """Text of token ids, for messages."""
 
 
 class Trainer:
@@ -88,12 +88,24 @@ class Trainer:
         self._parts, self._folder, self._reporter = parts, folder, reporter
         self._recipe = folder.recipe
         self._checkpoints = Checkpoints(folder.path / "checkpoints", self._recipe.keep_checkpoints)
+        self._flow = Flow(
+            parts.collector,
+            parts.sampler,
+            Ledger(folder.path / "ledger.sqlite"),
+            suite=self._recipe.suite,
+            groups=self._recipe.rollout.groups,
+            group_size=self._recipe.rollout.group_size,
+            seed=self._recipe.seed,
+            bound=self._recipe.staleness,
+            serving=parts.serving,
+            decode=parts.decode,
+        )
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="learner")
         self._stop = threading.Event()
         self._saved = -1
         self._save_s = 0.0
         self._whole: dict[str, Any] | None = None
-        """State of the sampler where the weights are those of a finished update, so that they may be saved."""
+        """State of sampler and flow where the weights are those of a finished update, so that they may be saved."""
         self.done = 0
         """Updates done."""
 
@@ -116,11 +128,12 @@ class Trainer:
             raise
         finally:
             self._thread.shutdown(wait=False, cancel_futures=True)
+            await asyncio.shield(self._flow.close())
 
     async def _update(self, number: int) -> None:
         """One update, in the order of the design."""
         parts, seconds = self._parts, Seconds()
-        trajectories = await self._rollout(number)
+        trajectories = await self._flow.next(number)
         self._whole = None
         earlier = parts.sampler.replay(trajectories)
         batch = self._batch([*trajectories, *earlier], number)
@@ -136,14 +149,6 @@ class Trainer:
         self._folder.trajectories(number, trajectories)
         self._report(number, rollout_metrics(trajectories, batch, filtered.reasons), stats, parity, seconds)
         self.done = number
-
-    async def _rollout(self, number: int) -> list[Trajectory]:
-        size, suite = self._recipe.rollout, self._recipe.suite
-        plays = [
-            Play(suite=suite, task=task, count=size.group_size, group=f"u{number}/{place}")
-            for place, task in enumerate(self._parts.sampler.next(size.groups))
-        ]
-        return await self._parts.collector.collect(plays, seed=self._recipe.seed)
 
     def _batch(self, trajectories: Sequence[Trajectory], number: int) -> Batch:
         scored = [trajectory for trajectory in trajectories if trajectory.reward is not None]
@@ -176,9 +181,11 @@ class Trainer:
     def _report(
         self, number: int, played: Mapping[str, Any], stats: UpdateStats, parity: float, seconds: Seconds
     ) -> None:
-        collected = self._parts.collector.stats
+        collected = self._flow.stats
         seconds.add("rollout", collected.generate_s)
         seconds.add("environment", collected.environment_s)
+        if self._recipe.staleness:
+            seconds.add("waited", self._flow.waited_s)
         row = {
             "update": number,
             "entropy": stats.entropy,
@@ -204,17 +211,25 @@ class Trainer:
         for text in broken:
             self._reporter.note(text)
         self._folder.cut(checkpoint.sizes if checkpoint else {})
+        started = 0
         if checkpoint:
             self.done = self._saved = checkpoint.update
             self._parts.learner.load_state_dict(checkpoint.state["learner"])
             self._parts.sampler.load_state_dict(checkpoint.state["sampler"])
             torch.set_rng_state(checkpoint.state["torch_rng"])
+            started = int(checkpoint.state["started"])
             self._reporter.note(f"goes on after update {self.done}")
         await self._parts.sync.push(self._parts.learner.model, self.done)
         if not checkpoint:
             await self._evaluate()
-            self._save(self._parts.sampler.state_dict())
-        self._whole = self._parts.sampler.state_dict()
+        self._flow.begin(self.done, started)
+        self._whole = self._drawn()
+        if not checkpoint:
+            self._save(self._whole)
+
+    def _drawn(self) -> dict[str, Any]:
+        """What the next draws of tasks depend on."""
+        return {"sampler": self._parts.sampler.state_dict(), "started": self._flow.started}
 
     async def _evaluate_if_due(self) -> None:
         wanted = self._recipe.eval
@@ -239,18 +254,20 @@ class Trainer:
         self._reporter.evaluation(self.done, evaluation)
 
     def _boundary(self) -> None:
-        self._whole = self._parts.sampler.state_dict()
+        self._flow.advance(self.done)
+        self._whole = self._drawn()
         if self.done % self._recipe.checkpoint_every == 0 or self.done == self._recipe.updates:
             self._save(self._whole)
 
-    def _save(self, sampler: Mapping[str, Any]) -> None:
+    def _save(self, drawn: Mapping[str, Any]) -> None:
         started = time.perf_counter()
         state = {
             "learner": self._parts.learner.state_dict(),
-            "sampler": dict(sampler),
+            **drawn,
             "torch_rng": torch.get_rng_state(),
         }
         self._checkpoints.save(self.done, state, self._folder.sizes())
+        self._flow.covered(self.done)
         self._saved, self._save_s = self.done, time.perf_counter() - started
 
     def _save_on_the_way_out(self) -> None:

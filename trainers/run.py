@@ -15,7 +15,8 @@ from agenthub.client import Hub
 from agenthub.config import load_yaml
 from agenthub.errors import UserError
 from agenthub.policies.embedded import TINY, EmbeddedPolicy, load_model
-from agenthub.policy import Sampling
+from agenthub.policies.vllm_server import check_model
+from agenthub.policy import Policy, Sampling
 from agenthub.registry import registry
 from agenthub.renderer import Renderer
 from agenthub.rollout import Collector
@@ -28,17 +29,9 @@ from agenthub.trainers.hub import hub_of, protocol_of, task_ids
 from agenthub.trainers.learner import Learner
 from agenthub.trainers.loop import Parts, Reporter, Trainer
 from agenthub.trainers.scoring import Models as BesideModels
-from agenthub.trainers.sync.embedded import EmbeddedSync
+from agenthub.trainers.serving import Models, Serving, serving
 
 __all__ = ["Held", "Models", "evaluate_policy", "load_models", "load_policy", "renderer_for", "train"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Models:
-    """The policy that serves and the copy of its weights that trains."""
-
-    policy: EmbeddedPolicy
-    learner: Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +48,7 @@ class Held:
 
 
 def load_models(recipe: Recipe) -> Models:
-    """Load both copies and set torch up; takes seconds.
+    """Load the model that trains and set torch up; takes seconds.
 
     Raises:
         UserError: the model cannot be loaded.
@@ -64,8 +57,11 @@ def load_models(recipe: Recipe) -> Models:
     torch.set_num_threads(recipe.optim.threads)
     torch.use_deterministic_algorithms(recipe.deterministic)
     torch.manual_seed(recipe.seed)
-    policy = EmbeddedPolicy(recipe.policy.model or "tiny")
-    return Models(policy=policy, learner=load_model(policy.path)[0])
+    path = TINY if recipe.policy.model in (None, "tiny") else Path(str(recipe.policy.model))
+    if recipe.policy.uses == "vllm":
+        check_model(path, chat=recipe.renderer == "chat", context=recipe.policy.vllm.context)
+    model, tokenizer = load_model(path)
+    return Models(path=path, learner=model, tokenizer=tokenizer)
 
 
 def load_policy(name: str) -> tuple[EmbeddedPolicy, int]:
@@ -118,7 +114,7 @@ def _frozen(model: Any) -> Any:
 
 
 def _collector(
-    hub: Hub, policy: EmbeddedPolicy, renderer: Renderer, protocol: str, sampling: Sampling, *, blank: bool = False
+    hub: Hub, policy: Policy, renderer: Renderer, protocol: str, sampling: Sampling, *, blank: bool = False
 ) -> Collector:
     native = protocol == "native"
     return Collector(hub, policy, renderer, sampling=sampling, native_calls=native, blank_tools=blank)
@@ -138,31 +134,29 @@ async def train(
         asyncio.CancelledError: it was interrupted; the folder stays fit to resume.
     """
     recipe = folder.recipe
-    try:
-        async with hub_of(url, folder.path / "hub", tasks) as hub:
-            parts = await _parts(hub, recipe, models)
-            await Trainer(parts, folder, reporter).run()
-    finally:
-        await models.policy.close()
+    async with serving(recipe, models, folder.path) as served, hub_of(url, folder.path / "hub", tasks) as hub:
+        parts = await _parts(hub, recipe, models, served)
+        await Trainer(parts, folder, reporter).run()
 
 
-async def _parts(hub: Hub, recipe: Recipe, models: Models) -> Parts:
+async def _parts(hub: Hub, recipe: Recipe, models: Models, served: Serving) -> Parts:
+    policy = served.policy
     protocol = await protocol_of(hub, recipe.suite)
-    renderer = renderer_for(recipe.renderer, models.policy.tokenizer, protocol)
+    renderer = renderer_for(recipe.renderer, models.tokenizer, protocol)
     held_out: list[str] = []
     evaluator = None
     size, blank = recipe.rollout, recipe.controls.blank_tools
     if recipe.eval is not None:
         held_out = (await task_ids(hub, recipe.suite, recipe.eval.split))[: recipe.eval.tasks]
         sampling = Sampling(temperature=recipe.eval.temperature, max_tokens=size.max_tokens)
-        evaluator = _collector(hub, models.policy, renderer, protocol, sampling, blank=blank)
+        evaluator = _collector(hub, policy, renderer, protocol, sampling, blank=blank)
     train_ids = await task_ids(hub, recipe.suite, recipe.split)
     both = set(train_ids) & set(held_out)
     if both:
         raise UserError(f"split {recipe.split!r} shares {len(both)} tasks with what is held out; use two splits")
     sampling = Sampling(temperature=size.temperature, max_tokens=size.max_tokens)
     return Parts(
-        collector=_collector(hub, models.policy, renderer, protocol, sampling, blank=blank),
+        collector=lambda: _collector(hub, policy, renderer, protocol, sampling, blank=blank),
         evaluator=evaluator,
         held_out=held_out,
         sampler=recipe.sampler.make().start(train_ids, recipe.seed),
@@ -178,7 +172,9 @@ async def _parts(hub: Hub, recipe: Recipe, models: Models) -> Parts:
             regularisers=[part.make() for part in recipe.regularise],
             beside=beside(recipe, models.learner),
         ),
-        sync=EmbeddedSync(models.policy, bound=recipe.sync_bound),
+        sync=served.sync,
+        serving=policy.weight_version,
+        decode=models.tokenizer.decode,
     )
 
 

@@ -45,8 +45,9 @@ async def train(
     folder: RunFolder, before: Before | None = None, reporter: Silent | None = None, policy: FakePolicy | None = None
 ) -> Silent:
     policy, reporter, used = policy or FakePolicy(), reporter or Silent(), folder.recipe
+    bandit = Bandit(policy, before)
     parts = Parts(
-        collector=Bandit(policy, before),
+        collector=lambda: bandit,
         evaluator=Bandit(policy),
         held_out=TASKS,
         sampler=used.sampler.make().start(TASKS, used.seed),
