@@ -80,6 +80,7 @@ _CORE: dict[str, dict[str, str]] = {
     "sandbox": {
         "echo": "agenthub.sandboxes.echo:EchoSandbox",
         "language": "agenthub.sandboxes.languages.sandbox:LanguageSandbox",
+        "lean": "agenthub.sandboxes.lean.sandbox:LeanSandbox",
         "python": "agenthub.sandboxes.python.sandbox:PythonSandbox",
         "search": "agenthub.sandboxes.search.sandbox:SearchSandbox",
         "shell": "agenthub.sandboxes.shell.sandbox:ShellSandbox",
@@ -99,6 +100,7 @@ _CORE: dict[str, dict[str, str]] = {
         "search_tool_call": "agenthub.renderers.search_calls:ToolCall",
         "search_verl": "agenthub.renderers.search_calls:Verl",
         "search_zerosearch": "agenthub.renderers.search:ZeroSearch",
+        "sketch": "agenthub.renderers.lean:Sketch",
     },
     "renderer": {
         "chat": "agenthub.renderers.chat:ChatRenderer",
@@ -109,6 +111,7 @@ _CORE: dict[str, dict[str, str]] = {
         "cover_match": "agenthub.rewards.search:cover_match",
         "exact": "agenthub.rewards.checks:exact",
         "io_cases": "agenthub.rewards.code:io_cases",
+        "lean": "agenthub.rewards.lean:lean",
         "not_followed": "agenthub.rewards.search:not_followed",
         "numeric": "agenthub.rewards.checks:numeric",
         "reasoning_gym": "agenthub.rewards.checks:reasoning_gym",

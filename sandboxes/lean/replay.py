@@ -1,0 +1,95 @@
+"""The judge's third step: the kernel takes a submission's declarations in a process that never saw the submission.
+
+Several submissions share one start. Each begins from the imported environment alone, so none can help or harm another
+but by taking the process down; then those that were not reached are replayed again without it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from agenthub.errors import HostFault
+from agenthub.sandboxes.lean.box import Compiler, Ran
+from agenthub.sandboxes.lean.gather import Gather
+from agenthub.sandboxes.lean.verdict import Reason
+
+__all__ = ["Replayer"]
+
+_MOST = 16
+_SAID = {b"ok": Reason.OK, b"reject": Reason.KERNEL_REJECT, b"limit": Reason.TIMEOUT}
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    numbers: str
+
+
+class Replayer:
+    """The kernel, behind batches for each list of imports."""
+
+    def __init__(self, compiler: Compiler, *, seconds: float) -> None:
+        """`seconds`: of a start, and again of each submission."""
+        self._compiler, self._seconds = compiler, seconds
+        self._gathers: dict[tuple[str, ...], Gather[_Asked, Reason]] = {}
+        self.starts = 0
+        """Processes so far."""
+
+    async def replay(self, numbers: str, imports: Sequence[str]) -> Reason:
+        """OK, KERNEL_REJECT, TIMEOUT, OOM or CRASH. Raises HostFault."""
+        key = tuple(imports)
+        if key not in self._gathers:
+            self._gathers[key] = Gather(functools.partial(self._all, key), most=_MOST)
+        return await self._gathers[key].get(_Asked(numbers))
+
+    async def _all(self, imports: tuple[str, ...], asked: Sequence[_Asked]) -> list[Reason]:
+        found: list[Reason] = []
+        alone = False
+        while len(found) < len(asked):
+            todo = asked[len(found) :][: 1 if alone else None]
+            said, ran = await self._once(imports, [one.numbers for one in todo])
+            found += said
+            if len(said) == len(todo):
+                alone = False
+            elif alone:
+                # It took the process down with nobody beside it.
+                found.append(_fault(ran))
+                alone = False
+            else:
+                alone = True
+        return found
+
+    async def _once(self, imports: tuple[str, ...], asked: Sequence[str]) -> tuple[list[Reason], Ran]:
+        """What was said of the first ones, as far as it came."""
+        self.starts += 1
+        modules = ", ".join("{ module := `" + name + " }" for name in imports)
+        source = f"{_program()}\n#eval do replay (← importModules #[{modules}] {{}} 0) 0 {len(asked)}\n"
+        files = {"Replay.lean": source.encode(), **{f"{i}.numbers": one.encode() for i, one in enumerate(asked)}}
+        ran = await self._compiler.run(
+            files,
+            ["-j2", "--json", "Replay.lean"],
+            seconds=self._seconds * (1 + len(asked)),
+            collect=[f"{i}.said" for i in range(len(asked))],
+        )
+        said: list[Reason] = []
+        for index in range(len(asked)):
+            word = ran.files.get(f"{index}.said")
+            if word not in _SAID:
+                break
+            said.append(_SAID[word])
+        if not said and ran.code not in (None, 0) and not ran.oom and "error" in ran.out and '"Replay.lean"' in ran.out:
+            raise HostFault(f"the replay program does not run on this toolchain: {ran.out[-500:]}")
+        return said, ran
+
+
+def _fault(ran: Ran) -> Reason:
+    if ran.late:
+        return Reason.TIMEOUT
+    return Reason.OOM if ran.oom else Reason.CRASH
+
+
+@functools.cache
+def _program() -> str:
+    return (Path(__file__).parent / "Replay.lean").read_text(encoding="utf-8")
