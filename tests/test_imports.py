@@ -52,7 +52,7 @@ def allowed(module: str) -> set[str] | None:
         return {"records", "errors", "codec", "wire", "client"}
     if top == "trainers":
         shared = BASE | {"registry", "config", "trainers", "policy", "renderer"}
-        loops = parts[-1] in ("loop", "run", "evaluate", "hub")
+        loops = parts[-1] in ("loop", "flow", "run", "serving", "evaluate", "hub")
         return shared | ({"rollout", "suites", "client", "renderers", "policies"} if loops else set())
     if top in ("server", "gym"):
         return CORE | {"server", "trainers"} if top == "server" else CORE
