@@ -88,6 +88,7 @@ _CORE: dict[str, dict[str, str]] = {
     "policy": {
         "embedded": "agenthub.policies.embedded:EmbeddedPolicy",
         "scripted": "agenthub.policies.scripted:ScriptedPolicy",
+        "vllm": "agenthub.policies.vllm:VllmPolicy",
     },
     "protocol": {
         "boxed": "agenthub.renderers.text:Boxed",
@@ -225,7 +226,10 @@ _TRAINER: dict[str, dict[str, str]] = {
         "scaling_inter": "agenthub.trainers.rollouts:ScalingInter",
     },
     "roles": {"vision_zero": "agenthub.trainers.shaping:VisionZero"},
-    "sync": {"embedded": "agenthub.trainers.sync.embedded:EmbeddedSync"},
+    "sync": {
+        "embedded": "agenthub.trainers.sync.embedded:EmbeddedSync",
+        "vllm": "agenthub.trainers.sync.vllm:VllmSync",
+    },
 }
 _UNPLAYED = "the rule alone is checked: the collector does not follow it"
 _EXPERIMENTAL: dict[str, dict[str, str]] = {

@@ -26,7 +26,7 @@ _MARKS = {LayerState.OK: "green", LayerState.DEGRADED: "yellow", LayerState.MISS
 
 def report() -> list[Layer]:
     """Every layer and package, in the order in which they are shown."""
-    return [_machine(), *_isolations(), *(_package(name, use) for name, use in _PACKAGES.items())]
+    return [_machine(), *_isolations(), *(_package(name, use) for name, use in _PACKAGES.items()), _vllm()]
 
 
 def command(
@@ -94,3 +94,20 @@ def _package(name: str, use: str) -> Layer:
         need = f"pip install 'agenthub[{_EXTRAS[name]}]'; without it: no {use}"
         return Layer(name=name, state=LayerState.MISSING, detail=need)
     return Layer(name=name, state=LayerState.OK, detail=f"{metadata.version(name)}, for {use}")
+
+
+def _vllm() -> Layer:
+    """The engine that serves policies, and the exact command that training starts it with."""
+    import shlex
+    from pathlib import Path
+
+    from agenthub.policies.vllm_server import VllmServer, find_engine
+
+    try:
+        engine = find_engine()
+    except UserError as error:
+        return Layer(name="vllm", state=LayerState.MISSING, detail=f"{error}; without it: the embedded policy")
+    server = VllmServer(model=Path("MODEL"))
+    environment = " ".join(f"{name}={value}" for name, value in server.environment(engine).items())
+    detail = f"{engine.version} on {engine.device}: {environment} {shlex.join(server.command(engine, port=8000))}"
+    return Layer(name="vllm", state=LayerState.OK, detail=detail)
