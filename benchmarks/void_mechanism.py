@@ -28,6 +28,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from train_tiny import Run, train  # noqa: E402 - the folder must be on the path first
 
+from agenthub.policies.embedded import EmbeddedPolicy  # noqa: E402
 from agenthub.policy import Sampling  # noqa: E402
 from agenthub.records import Trajectory, floats, ints  # noqa: E402
 from agenthub.rollout import Collector, Play  # noqa: E402
@@ -68,8 +69,8 @@ async def collect(models: Models, folder: Path, groups: int, *, blank: bool) -> 
         protocol = await protocol_of(hub, recipe.suite)
         collector = Collector(
             hub,
-            models.policy,
-            renderer_for(recipe.renderer, models.policy.tokenizer, protocol),
+            EmbeddedPolicy(models.path),
+            renderer_for(recipe.renderer, models.tokenizer, protocol),
             sampling=Sampling(temperature=1.0, max_tokens=recipe.rollout.max_tokens),
             blank_tools=blank,
         )
