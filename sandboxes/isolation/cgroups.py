@@ -245,6 +245,7 @@ def _limit(row: Hierarchy, folder: int, caps: Caps) -> None:
             ("memory", "memory.limit_in_bytes", size),
             ("memory", "memory.memsw.limit_in_bytes", size),
             ("pids", "pids.max", str(caps.pids)),
+            ("cpu", "cpu.cfs_period_us", str(_PERIOD_US)),
             ("cpu", "cpu.cfs_quota_us", str(quota)),
         ]
     else:
