@@ -14,6 +14,7 @@ __all__ = [
     "Capabilities",
     "CodeBox",
     "FileChange",
+    "Immediate",
     "Keepable",
     "Keeping",
     "Plain",
@@ -118,6 +119,14 @@ class Tracked(Protocol):
             BoxLost, HostFault: as in `Sandbox.call`.
             UserError: the workspace is too large to be read.
         """
+
+
+@runtime_checkable
+class Immediate(Protocol):
+    """What a sandbox that never makes anybody wait has besides `Sandbox`."""
+
+    def call_now(self, call: Call) -> Observation:
+        """As `Sandbox.call`, at once and in any case."""
 
 
 class Sandbox(Protocol):

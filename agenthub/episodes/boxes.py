@@ -7,11 +7,22 @@ import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from typing import cast
 
 from agenthub.episodes.workbench import Workbench
 from agenthub.errors import BoxLost, ForkRefused, HostFault, UserError, nearest
 from agenthub.records import Call, Observation, Text
-from agenthub.sandbox import FileChange, Keepable, Keeping, Sandbox, SandboxFactory, SandboxSpec, ToolSpec, Tracked
+from agenthub.sandbox import (
+    FileChange,
+    Immediate,
+    Keepable,
+    Keeping,
+    Sandbox,
+    SandboxFactory,
+    SandboxSpec,
+    ToolSpec,
+    Tracked,
+)
 from agenthub.suites.task import Task, ToolUse
 
 __all__ = ["Boxes", "NotKept", "Shown", "copyable", "distinct", "episode_of", "stateless"]
@@ -42,6 +53,7 @@ class _Slot:
     """`Capabilities.fork` of its kind."""
     deterministic: bool
     sandbox: Sandbox
+    immediate: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +106,14 @@ class Boxes:
                 raise NotKept(f"sandbox {use.uses!r} of episode {kept} is gone")
         sandbox = found or await self._workbench.start(use.uses, use.spec)
         self._slots.append(
-            _Slot(uses=use.uses, spec=use.spec, fork=can.fork, deterministic=can.deterministic, sandbox=sandbox)
+            _Slot(
+                uses=use.uses,
+                spec=use.spec,
+                fork=can.fork,
+                deterministic=can.deterministic,
+                sandbox=sandbox,
+                immediate=isinstance(sandbox, Immediate),
+            )
         )
         return len(self._slots) - 1
 
@@ -144,6 +163,27 @@ class Boxes:
             raise UserError(f"the episode has no {uses!r} sandbox that can tell what changed in it")
         return await sandbox.changes()
 
+    @property
+    def immediate(self) -> bool:
+        """True where `run_now` can make every call."""
+        return all(slot.immediate for slot in self._slots)
+
+    def run_now(self, calls: Sequence[Call]) -> tuple[Observation, ...]:
+        """`run` where all sandboxes are `immediate`."""
+        shown: list[Observation] = []
+        for call in calls:
+            tool = self._tools.get(call.tool)
+            sandbox = None if tool is None else self._slots[tool.slot].sandbox
+            if tool is None:
+                shown.append(self._no_tool(call))
+            else:
+                named = call if call.tool == tool.tool else replace(call, tool=tool.tool)
+                shown.append(cast(Immediate, sandbox).call_now(named))
+        return tuple(shown)
+
+    def _no_tool(self, call: Call) -> Observation:
+        return _notice(call, f"no tool named {call.tool!r}{nearest(call.tool, self._tools)}")
+
     async def run(self, calls: Sequence[Call], budget_s: float) -> Shown:
         """Run calls in order within `budget_s` seconds; nothing is run after one that lost its box."""
         deadline = time.monotonic() + budget_s
@@ -151,7 +191,7 @@ class Boxes:
         for call in calls:
             tool = self._tools.get(call.tool)
             if tool is None:
-                shown.append(_notice(call, f"no tool named {call.tool!r}{nearest(call.tool, self._tools)}"))
+                shown.append(self._no_tool(call))
                 continue
             left = deadline - time.monotonic()
             if left <= 0:

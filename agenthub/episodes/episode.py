@@ -191,18 +191,22 @@ class Episode:
         return self._answer(turn)
 
     def step_now(self, action: Action, *, timeout_s: float | None, generation: GenerationIn | None) -> StepDone | None:
-        """`step`, where nothing has to be waited for: no call is to be made and the episode goes on after the turn.
+        """`step`, where nothing has to be waited for: no sandbox takes its time and the episode goes on after the turn.
 
         None where that is not so; nothing has changed then. Raises as `step` does.
         """
-        if action.calls or self.trajectory is not None or self._fault is not None or self.asleep:
+        if self.trajectory is not None or self._fault is not None or self.asleep:
+            return None
+        immediate = self._boxes.immediate
+        if action.calls and not immediate:
             return None
         started = time.monotonic()
         turn = self._read(action, generation)
-        if turn.calls or self._seconds_left() <= 0 or self._ending(turn, generation) is not None:
+        if (turn.calls and not immediate) or self._seconds_left() <= 0 or self._ending(turn, generation) is not None:
             return None
-        turn = self._shown_to(turn, (), None)
-        return self._answer(self._keep(turn, turn_rewards(self.task, turn, self._paid), started, timeout_s))
+        turn = self._shown_to(turn, self._boxes.run_now(turn.calls), None)
+        rewards = turn_rewards(self.task, turn, self._paid)
+        return self._answer(self._keep(turn, rewards, started, timeout_s))
 
     def _read(self, action: Action, generation: GenerationIn | None) -> Turn:
         """The turn as the policy meant it. Raises WireError."""

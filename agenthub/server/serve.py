@@ -8,6 +8,7 @@ same log, which goes on with them.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -72,6 +73,9 @@ async def running(config: ServeConfig) -> AsyncIterator[str]:
     )
     async with dispatcher, front(dispatcher, config) as url:
         dispatcher.serves()
+        # What is there now stays: no collection has to look at it again.
+        gc.collect()
+        gc.freeze()
         _tell(f"agenthub serving on {url} ({len(suites)} suites, isolation {config.isolation})")
         yield url
 

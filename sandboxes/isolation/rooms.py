@@ -128,8 +128,8 @@ class Rooms:
         try:
             while len(taken) < count:
                 taken.append(self._make(limits))
-            # One box asked for in a hurry is seldom the last: the next room is made while this one is waited for. Copies
-            # are made of a stopped box, which waits for no more than it must.
+            # One box asked for in a hurry is seldom the last: the next room is made while this one is waited for. Not
+            # so with copies: the box that they are made of is stopped meanwhile.
             if not waiting and count == 1:
                 waiting.append(self._make(limits))
             for room in taken:
