@@ -8,7 +8,7 @@ PINS   := $(if $(GPU),,-c constraints.txt)
 OUT    ?=
 SEED   ?= 0
 
-.PHONY: help install train test test-all check format bench clean
+.PHONY: help install train test test-all check format lean bench clean
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -31,10 +31,14 @@ check: $(STAMP) ## format, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: check ## everything that must hold, in minutes
+# Without a Lean of the machine's own, the tests use the WebAssembly build; where it cannot be had they are skipped by name.
+lean: $(STAMP)
+	@$(BIN)/python scripts/lean-toolchain --unless-native || echo "no Lean toolchain: its tests are skipped by name"
+
+test: check lean ## everything that must hold, in minutes
 	$(BIN)/python -m pytest -m "not slow and not bench and not gpu"
 
-test-all: check ## also what takes long
+test-all: check lean ## also what takes long
 	$(BIN)/python -m pytest -m "not bench and not gpu"
 
 format: $(STAMP) ## put the code into shape

@@ -131,6 +131,7 @@ _CORE: dict[str, dict[str, str]] = {
     },
     "generator": {
         "arithmetic": "agenthub.generators.arithmetic:generate",
+        "lean": "agenthub.generators.lean:generate",
         "multihop": "agenthub.generators.multihop:generate",
         "reasoning_gym": "agenthub.generators.reasoning:generate",
     },

@@ -19,6 +19,7 @@ BUDGET_S = {
     "contract": 60,
     "dialects": 60,
     "docker": 180,
+    "lean": 150,
     "search": 75,
     "security": 120,
     "server": 150,

@@ -145,7 +145,11 @@ async def _collected(box: Box, names: Sequence[str]) -> dict[str, bytes]:
 async def _asked(box: Box, message: Mapping[str, Any], seconds: float) -> tuple[dict[str, Any] | None, str]:
     """The resident program's reply, or None and why there is none."""
     loop = asyncio.get_running_loop()
-    channel = socket.socket(fileno=os.dup(box.fileno()))
+    try:
+        channel = socket.socket(fileno=os.dup(box.fileno()))
+    except OSError as error:
+        # It ended before it was asked.
+        return None, f"the box ended: {error}"
     channel.setblocking(False)
     try:
         async with asyncio.timeout(seconds):

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["errors_of", "goals", "messages_of", "shown"]
+__all__ = ["errors_of", "goals", "message_of", "messages_of", "shown"]
 
 _MOST_MESSAGES = 50
 _MOST_CHARS = 4000
@@ -49,6 +49,11 @@ def _place(given: Any) -> tuple[int, int]:
         return 1, 0
     line, column = given.get("line"), given.get("column")
     return (line if type(line) is int else 1), (column if type(column) is int else 0)
+
+
+def message_of(refused: str) -> dict[str, Any]:
+    """What the gate says, as a message."""
+    return {"severity": "error", "line": 1, "col": 0, "end_line": 1, "end_col": 0, "message": f"refused: {refused}"}
 
 
 def errors_of(out: str) -> str:

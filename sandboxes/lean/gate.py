@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from agenthub.sandboxes.lean.lexer import Token, Unreadable, tokens
 
-__all__ = ["ALLOWED_COMMANDS", "Limits", "imports_of", "refusal"]
+__all__ = ["ALLOWED_COMMANDS", "Limits", "imports_of", "refusal", "words_of"]
 
 
 def _words(text: str) -> frozenset[str]:
@@ -71,6 +71,10 @@ class Limits:
     imports: frozenset[str] = frozenset({"Init", "Std"})
     """Modules that it may import, and what is below them."""
     chars: int = 200_000
+    also: frozenset[str] = frozenset()
+    """Commands, attributes and options that the challenge's own text has; a submission may use them as well."""
+    hash_commands: bool = False
+    """`#print` is let through as well: it shows, and does nothing."""
     meta: bool = False
     """Meta-programs, syntax extensions, attributes and options of any kind are let through: the judge's later steps
     hold without the gate, but a policy that plays with them learns little about proofs."""
@@ -99,6 +103,14 @@ def imports(found: Sequence[Token]) -> list[str]:
     return [after.text for word, after in pairwise(found) if word.text == "import"]
 
 
+def words_of(source: str) -> frozenset[str]:
+    """The words of a trusted text; none where it cannot be read."""
+    try:
+        return frozenset(token.text for token in tokens(source) if token.kind == "word")
+    except Unreadable:
+        return frozenset()
+
+
 def imports_of(source: str) -> list[str]:
     """Modules that a readable file imports. Raises Unreadable."""
     return imports(tokens(source))
@@ -112,7 +124,7 @@ def _refused(found: Sequence[Token], index: int, limits: Limits) -> str | None:
     token = found[index]
     after = found[index + 1].text if index + 1 < len(found) else ""
     if token.text == "@" and after == "[" and not limits.meta:
-        return _attributes(found, index + 1)
+        return _attributes(found, index + 1, limits)
     if token.kind == "text" and "{" in token.text and index and found[index - 1].text.endswith("!"):
         return "an interpolated text"
     if token.kind != "word":
@@ -123,23 +135,28 @@ def _refused(found: Sequence[Token], index: int, limits: Limits) -> str | None:
         return "imports all of a module"
     if limits.meta:
         return None
-    if token.text.startswith("#") and token.text not in ALLOWED_HASH:
+    shows = token.text in ALLOWED_HASH or (limits.hash_commands and token.text == "#print")
+    if token.text.startswith("#") and not shows:
         return f"the command {token.text}"
+    if token.text in limits.also and token.text != "set_option" and token.text != "attribute":
+        return None
     if token.text in _REFUSED or (token.text + "%" in _REFUSED and after == "%"):
         return f"the command {token.text}"
     if token.text == "set_option":
-        return _option(found, index)
-    return _attributes(found, index + 1) if token.text == "attribute" else None
+        return _option(found, index, limits)
+    return _attributes(found, index + 1, limits) if token.text == "attribute" else None
 
 
-def _option(found: Sequence[Token], index: int) -> str | None:
+def _option(found: Sequence[Token], index: int, limits: Limits) -> str | None:
     if index + 2 >= len(found):
         return "an option without a value"
     name, value = found[index + 1].text, found[index + 2]
+    if name in limits.also and name not in _HEARTBEATS and not name.startswith("debug."):
+        return None
     if name in _BOOLEANS:
         return None if value.text in ("true", "false") else f"the option {name} {value.text}"
     if name in _INTEGERS or name in _HEARTBEATS:
-        most = _INTEGERS.get(name, Limits().heartbeats)
+        most = _INTEGERS.get(name, limits.heartbeats)
         digits = value.text.replace("_", "")
         if value.kind == "number" and digits.isdecimal() and len(digits) < 12 and 1 <= int(digits) <= most:
             return None
@@ -147,7 +164,7 @@ def _option(found: Sequence[Token], index: int) -> str | None:
     return f"the option {name}"
 
 
-def _attributes(found: Sequence[Token], at: int) -> str | None:
+def _attributes(found: Sequence[Token], at: int, limits: Limits) -> str | None:
     """The list that opens at `at`: every attribute's own name is an allowed one."""
     if at >= len(found) or found[at].text != "[":
         return "attributes that cannot be read"
@@ -166,7 +183,7 @@ def _attributes(found: Sequence[Token], at: int) -> str | None:
         elif first and depth == 1:
             if token.text in ("-", "local", "scoped"):
                 continue
-            if token.text not in ALLOWED_ATTRIBUTES:
+            if token.text not in ALLOWED_ATTRIBUTES | limits.also:
                 return f"the attribute {token.text}"
             first = False
     return "attributes that cannot be read"

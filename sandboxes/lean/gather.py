@@ -10,19 +10,28 @@ __all__ = ["Gather"]
 
 K = TypeVar("K")
 V = TypeVar("V")
+_LOOK_S = 0.02
 
 
 class Gather(Generic[K, V]):
     """Calls of `run` with everything that has been asked for, one call at a time."""
 
-    def __init__(self, run: Callable[[Sequence[K]], Awaitable[Sequence[V]]], *, most: int, wait_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        run: Callable[[Sequence[K]], Awaitable[Sequence[V]]],
+        *,
+        most: int,
+        wait_s: float = 0.0,
+        more: Callable[[], bool] = lambda: True,
+    ) -> None:
         """
         Args:
             run: gives a result for each item, in order.
             most: items of one call.
-            wait_s: how long a first item waits for others.
+            wait_s: how long a first item waits for others at most.
+            more: False where nothing else is on its way, so that nobody waits.
         """
-        self._run, self._most, self._wait_s = run, most, wait_s
+        self._run, self._most, self._wait_s, self._more = run, most, wait_s, more
         self._asked: list[tuple[K, asyncio.Future[V]]] = []
         self._lock = asyncio.Lock()
 
@@ -35,8 +44,7 @@ class Gather(Generic[K, V]):
             async with self._lock:
                 if future.done():
                     return await future
-                if self._wait_s and len(self._asked) < self._most:
-                    await asyncio.sleep(self._wait_s)
+                await self._others()
                 first = [one for one in self._asked if one is entry]
                 batch = [*first, *(one for one in self._asked if one is not entry)][: self._most]
                 taken = {id(one) for one in batch}
@@ -45,6 +53,14 @@ class Gather(Generic[K, V]):
                 return await future
         finally:
             self._asked = [one for one in self._asked if one is not entry]
+
+    async def _others(self) -> None:
+        """Wait while others are on their way. Those that ask at the same time are always waited for."""
+        await asyncio.sleep(0)
+        for _ in range(int(self._wait_s / _LOOK_S)):
+            if len(self._asked) >= self._most or not self._more():
+                return
+            await asyncio.sleep(_LOOK_S)
 
     async def _done(self, batch: list[tuple[K, asyncio.Future[V]]]) -> None:
         """Run a batch; each waiter gets its result, or the error."""

@@ -21,7 +21,7 @@ from agenthub.sandboxes.lean.replay import Replayer
 from agenthub.sandboxes.lean.toolchain import TESTED
 from agenthub.sandboxes.lean.verdict import Assurance, Reason, Verdict
 
-__all__ = ["Judge", "default_cache"]
+__all__ = ["Judge", "default_cache", "failure", "limits_of"]
 
 _NO_MEMORY = re.compile(r"out of memory|cannot enlarge memory|bad_alloc|excessive memory|memory allocation", re.I)
 _TRIES = 2
@@ -42,7 +42,8 @@ class Judge:
         self.compiler, self.seconds = compiler, seconds
         self.cache = cache or default_cache()
         self.challenges = Challenges(compiler, self.cache)
-        self.replayer = Replayer(compiler, seconds=seconds)
+        self._compiling = 0
+        self.replayer = Replayer(compiler, seconds=seconds, more=lambda: self._compiling > 0)
 
     async def judge(
         self, challenge: Challenge, submission: str, *, seconds: float | None = None, meta: bool = False
@@ -75,13 +76,17 @@ class Judge:
         times: dict[str, float] = {}
         began = time.perf_counter()
         source = challenge.file(submission)
-        refused = gate.refusal(source, self._limits(challenge, meta))
+        refused = gate.refusal(source, limits_of(challenge, meta=meta))
         times["gate"] = time.perf_counter() - began
         if refused is not None:
             return Verdict(reason=Reason.FORBIDDEN_COMMAND, detail=refused, seconds=times)
         asked = await self.challenges.get(challenge)
         began = time.perf_counter()
-        ran = await self.compile(source, challenge, seconds)
+        self._compiling += 1
+        try:
+            ran = await self.compile(source, challenge, seconds)
+        finally:
+            self._compiling -= 1
         times["compile"] = time.perf_counter() - began
         messages = tuple(messages_of(ran.out))
         failed = failure(ran)
@@ -119,16 +124,22 @@ class Judge:
             return replace(verdict, assurance=Assurance.REPLAYED)
         return replace(verdict, reason=said, detail="the kernel did not take it")
 
-    def _limits(self, challenge: Challenge, meta: bool) -> gate.Limits:
-        roots = frozenset({"Init", "Std", *challenge.imports})
-        return gate.Limits(imports=roots, heartbeats=max(1_000_000, challenge.heartbeats), meta=meta)
-
     async def compile(self, source: str, challenge: Challenge, seconds: float) -> Ran:
         """Compile a file in a box of its own. Raises HostFault."""
         arguments = ["-j2", "--json", f"-DmaxHeartbeats={challenge.heartbeats}", "-o", "Main.olean", "Main.lean"]
         return await self.compiler.run(
             {"Main.lean": source.encode("utf-8", "surrogatepass")}, arguments, seconds=seconds, collect=PARTS
         )
+
+
+def limits_of(challenge: Challenge, *, meta: bool = False) -> gate.Limits:
+    """What the first step lets through for a challenge."""
+    return gate.Limits(
+        imports=frozenset({"Init", "Std", *challenge.imports}),
+        heartbeats=max(1_000_000, challenge.heartbeats),
+        also=gate.words_of(f"{challenge.header}\n{challenge.definitions}"),
+        meta=meta,
+    )
 
 
 def failure(ran: Ran) -> tuple[Reason, str] | None:

@@ -7,7 +7,7 @@ but by taking the process down; then those that were not reached are replayed ag
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from agenthub.sandboxes.lean.verdict import Reason
 __all__ = ["Replayer"]
 
 _MOST = 16
+_WAIT_S = 10.0
+"""A replay waits so long for submissions that are being compiled: a start costs as much as a compile."""
 _SAID = {b"ok": Reason.OK, b"reject": Reason.KERNEL_REJECT, b"limit": Reason.TIMEOUT}
 
 
@@ -30,9 +32,13 @@ class _Asked:
 class Replayer:
     """The kernel, behind batches for each list of imports."""
 
-    def __init__(self, compiler: Compiler, *, seconds: float) -> None:
-        """`seconds`: of a start, and again of each submission."""
-        self._compiler, self._seconds = compiler, seconds
+    def __init__(self, compiler: Compiler, *, seconds: float, more: Callable[[], bool] = lambda: False) -> None:
+        """
+        Args:
+            seconds: of a start, and again of each submission.
+            more: True while submissions are on their way that could share a start.
+        """
+        self._compiler, self._seconds, self._more = compiler, seconds, more
         self._gathers: dict[tuple[str, ...], Gather[_Asked, Reason]] = {}
         self.starts = 0
         """Processes so far."""
@@ -41,7 +47,7 @@ class Replayer:
         """OK, KERNEL_REJECT, TIMEOUT, OOM or CRASH. Raises HostFault."""
         key = tuple(imports)
         if key not in self._gathers:
-            self._gathers[key] = Gather(functools.partial(self._all, key), most=_MOST)
+            self._gathers[key] = Gather(functools.partial(self._all, key), most=_MOST, wait_s=_WAIT_S, more=self._more)
         return await self._gathers[key].get(_Asked(numbers))
 
     async def _all(self, imports: tuple[str, ...], asked: Sequence[_Asked]) -> list[Reason]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 import os
 import re
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,12 +15,12 @@ from agenthub.errors import ForkRefused, UserError
 from agenthub.isolation import Isolation, Limits
 from agenthub.records import Call, Observation, Text, frozen
 from agenthub.registry import registry
-from agenthub.sandbox import Capabilities, Plain, SandboxSpec, ToolSpec
+from agenthub.sandbox import Capabilities, Plain, ProgramRun, SandboxSpec, ToolSpec
 from agenthub.sandboxes.lean import gate
 from agenthub.sandboxes.lean.box import Compiler
 from agenthub.sandboxes.lean.challenge import Challenge
-from agenthub.sandboxes.lean.feedback import goals, messages_of, shown
-from agenthub.sandboxes.lean.judge import Judge, failure
+from agenthub.sandboxes.lean.feedback import goals, message_of, messages_of, shown
+from agenthub.sandboxes.lean.judge import Judge, failure, limits_of
 from agenthub.sandboxes.lean.toolchain import find
 from agenthub.sandboxes.lean.verdict import Reason
 
@@ -66,8 +68,7 @@ class LeanSession:
         if not isinstance(code, str) or "\0" in code:
             return _said(call, "argument 'code' must be text without NUL\n", failed=True, channel="notice")
         source, above = self._source(call.tool, unwrapped(code))
-        roots = frozenset({"Init", "Std", *(self._challenge.imports if self._challenge else ())})
-        refused = gate.refusal(source, gate.Limits(imports=roots))
+        refused = gate.refusal(source, limits_of(self._challenge or _NO_CHALLENGE))
         if refused is not None:
             return _said(call, f"refused: {refused}\n", failed=True)
         challenge = self._challenge or _NO_CHALLENGE
@@ -114,16 +115,40 @@ class LeanSession:
 
 
 class LeanJudgeBox:
-    """A `CodeBox` whose `run` judges a submission: the value is the verdict as plain values."""
+    """A `CodeBox` whose `run` judges a submission: the value is the verdict as plain values. Its `program` only
+    compiles a file, as `Programs` says, and tells the compiler's messages as a JSON list."""
 
-    def __init__(self, judge: Judge, challenge: Challenge) -> None:
+    def __init__(self, judge: Judge, challenge: Challenge | None) -> None:
         self._judge, self._challenge = judge, challenge
 
     async def run(self, source: str, *, stdin: bytes, timeout_s: float) -> tuple[Plain, bytes]:
         """The verdict on `source`. Raises UserError where the challenge does not compile."""
         del stdin
+        if self._challenge is None:
+            raise UserError("nothing is to be proved: the Lean sandbox has no challenge in its config")
         verdict = await self._judge.judge(self._challenge, unwrapped(source), seconds=timeout_s)
         return Plain(value=verdict.plain()), b""
+
+    async def program(self, source: str, *, stdin: bytes, compile_s: float, run_s: float) -> dict[str, ProgramRun]:
+        """As Programs.program says; the one stage is `compile`, and a file that the gate refuses is an error of it."""
+        del stdin, run_s
+        began = time.perf_counter()
+        refused = gate.refusal(source, gate.Limits(hash_commands=True))
+        if refused is not None:
+            return {"compile": _stage(1, [message_of(refused)], "", began)}
+        ran = await self._judge.compile(source, self._challenge or _NO_CHALLENGE, compile_s)
+        failed = failure(ran)
+        why = "" if failed is None or failed[0] in (Reason.COMPILE_ERROR, Reason.MISSING_TARGET) else failed[1]
+        code = None if ran.late else 0 if failed is None else 1
+        return {"compile": _stage(code, messages_of(ran.out), why, began)}
+
+    async def read_file(self, path: str, *, max_bytes: int = 1 << 20) -> bytes:
+        """Refused."""
+        raise UserError("a Lean sandbox keeps no files")
+
+    async def write_file(self, path: str, data: bytes) -> None:
+        """Refused."""
+        raise UserError("a Lean sandbox keeps no files")
 
     async def load(self, source: str, *, timeout_s: float) -> Plain:
         """Refused."""
@@ -178,7 +203,8 @@ class LeanSandbox:
 
     async def code_box(self, spec: SandboxSpec) -> LeanJudgeBox:
         """The judge of the challenge in `config`. Raises as SandboxFactory.code_box says."""
-        return LeanJudgeBox(await self.judge(spec.limits), Challenge.of(spec.params))
+        challenge = Challenge.of(spec.params) if spec.params else None
+        return LeanJudgeBox(await self.judge(spec.limits), challenge)
 
     async def judge(self, limits: Limits | None = None) -> Judge:
         """The judge whose compilers have these limits. Raises UserError where it is not open."""
@@ -204,6 +230,11 @@ class LeanSandbox:
 
 
 _NO_CHALLENGE = Challenge(statement="theorem none : True")
+
+
+def _stage(code: int | None, messages: list[dict[str, Any]], why: str, began: float) -> ProgramRun:
+    out = json.dumps(messages).encode()
+    return ProgramRun(code=code, out=out, err=why.encode(), seconds=time.perf_counter() - began)
 
 
 def unwrapped(code: str) -> str:

@@ -80,6 +80,7 @@ async def test_the_output_of_a_run_is_capped(judge: Judge) -> None:
     assert ran.flood and len(ran.out) <= 512
 
 
+@pytest.mark.slow
 async def test_callers_that_leave_do_not_take_others_with_them(judge: Judge) -> None:
     async with asyncio.TaskGroup() as group:
         leaving = group.create_task(judge.judge(TRUE, "theorem target : (2 : Nat) + 2 = 4 := rfl"))

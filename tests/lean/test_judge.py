@@ -72,15 +72,6 @@ async def test_definitions_of_every_kind_are_compared_and_replayed(judge: Judge)
     even = Challenge(definitions=EVEN, statement="theorem target : Even 4 ↔ (2 : Nat) + 2 = 4")
     helper = TREE.replace("def Tree.size", "theorem early : ∀ n : Nat, n = n := fun _ => rfl\ndef Tree.size")
     universe = Challenge(statement="theorem target.{u} (α : Sort u) (a : α) : a = a")
-    honest = await both(
-        judge,
-        (ABOUT_TREES, TREE + TREE_PROOF),
-        (ABOUT_TREES, helper + TREE_PROOF),
-        (even, HELPERS),
-        (universe, "theorem target.{v} (β : Sort v) (b : β) : b = b := rfl"),
-    )
-    assert [(one.reason, one.assurance, one.detail) for one in honest] == [(Reason.OK, Assurance.REPLAYED, "")] * 4
-    assert set(honest[0].axioms) <= {"propext", "Quot.sound", "Classical.choice"}
     changed = [
         TREE.replace("l.size + 1 + r.size", "l.size + r.size") + TREE_PROOF,
         TREE.replace("  | .node l v r => .node r.mirror v l.mirror", "  | t => t")
@@ -90,7 +81,17 @@ async def test_definitions_of_every_kind_are_compared_and_replayed(judge: Judge)
         .replace("| .leaf => .leaf", "| .leaf => .leaf\n  | .other => .other")
         + TREE_PROOF.replace("| leaf => rfl", "| leaf | other => rfl"),
     ]
-    hostile = await both(judge, *((ABOUT_TREES, text) for text in changed))
+    found = await both(
+        judge,
+        (ABOUT_TREES, TREE + TREE_PROOF),
+        (ABOUT_TREES, helper + TREE_PROOF),
+        (even, HELPERS),
+        (universe, "theorem target.{v} (β : Sort v) (b : β) : b = b := rfl"),
+        *((ABOUT_TREES, text) for text in changed),
+    )
+    honest, hostile = found[:4], found[4:]
+    assert [(one.reason, one.assurance, one.detail) for one in honest] == [(Reason.OK, Assurance.REPLAYED, "")] * 4
+    assert set(honest[0].axioms) <= {"propext", "Quot.sound", "Classical.choice"}
     assert [one.reason for one in hostile] == [Reason.STATEMENT_MISMATCH] * 3, hostile
 
 
@@ -150,6 +151,7 @@ async def test_an_index_tells_real_axioms_from_theorems(judge: Judge) -> None:
     assert len(axioms) < 30 and ("Nat", "add_comm") in imported
 
 
+@pytest.mark.slow
 async def test_a_permitted_axiom_is_the_challenges_own_and_no_other(judge: Judge) -> None:
     challenge = Challenge(
         definitions="axiom magic : (2 : Nat) + 2 = 5",

@@ -62,6 +62,7 @@ def body_of(case: dict[str, Any]) -> str | None:
     return tail.removeprefix("by").strip() if tail.startswith("by") else f"exact {tail}"
 
 
+@pytest.mark.slow
 async def test_cases_that_are_one_proof_get_the_same_verdict_as_a_body(judge: Judge) -> None:
     rows = []
     for case in CASES:

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from agenthub.server.access import Scope
 from agenthub.server.dialects.caller import Callers
+from agenthub.server.dialects.kimina import Kimina
 from agenthub.server.dialects.mcp import Mcp
 from agenthub.server.dialects.openenv import OpenEnv
 from agenthub.server.dialects.openenv_socket import OpenEnvSocket
@@ -44,6 +45,7 @@ def mount(app: web.Application, dispatcher: Dispatcher, *, max_frame: int) -> No
     app.router.add_get("/openenv/{suite}/ws", OpenEnvSocket(openenv, callers, sessions, max_frame).handle)
     Mcp(callers, Sessions(_MOST_SESSIONS)).add_routes(app)
     SandboxFusion(callers).add_routes(app)
+    Kimina(callers).add_routes(app)
     SearchR1(callers).add_routes(app)
 
     async def goodbye(_: web.Application) -> None:

@@ -1,0 +1,145 @@
+"""Costs of judging Lean proofs: checks a minute cold and with compilers that wait loaded, the judge apart from Lean.
+
+    python benchmarks/lean.py [--quick]
+
+Prints one JSON object a line: {"bench", "case", "metric", "value", "unit"}. `cold` starts a compiler for each check,
+`warm` takes one that was started ahead and is used once; both in one run, one check after the other. `judge` is what
+our own steps take of a check with the library's index warm; `index` is that index, built and loaded; `replay_1` and
+`replay_16` are the kernel's process for so many submissions that share a start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from agenthub.isolation import Limits  # noqa: E402 - the folder must be on the path first
+from agenthub.sandboxes.isolation.jail import Jail  # noqa: E402
+from agenthub.sandboxes.lean import gate, index, toolchain  # noqa: E402
+from agenthub.sandboxes.lean.box import PARTS, Compiler  # noqa: E402
+from agenthub.sandboxes.lean.challenge import Challenge  # noqa: E402
+from agenthub.sandboxes.lean.judge import Judge, limits_of  # noqa: E402
+from agenthub.sandboxes.lean.read import Reading, read  # noqa: E402
+from agenthub.sandboxes.lean.toolchain import TESTED, Toolchain  # noqa: E402
+from agenthub.sandboxes.lean.verdict import Reason  # noqa: E402
+
+SUM = Challenge(statement="theorem target (a b : Nat) : a + b = b + a", mode="body")
+MANY = 60
+WAIT_S = 4.0
+
+
+def row(case: str, metric: str, value: float, unit: str, quick: bool) -> None:
+    """Print one measurement."""
+    record = {"bench": "lean", "case": case, "metric": metric, "value": round(value, 3), "unit": unit}
+    print(json.dumps(record | ({"quick": True} if quick else {})), flush=True)
+
+
+def compiler(jail: Jail, found: Toolchain, warm: int) -> Compiler:
+    """Boxes with `warm` compilers started ahead."""
+    limits = Limits(memory_mb=3072, pids=64, cpus=float(min(2, os.cpu_count() or 1)), open_files=1024)
+    return Compiler(jail, found, limits=limits, warm=warm)
+
+
+async def checks(case: str, made: Compiler, count: int, quick: bool) -> None:
+    """Compiles one after the other; the wait for a loaded compiler is counted in neither."""
+    seconds = []
+    files = {"Main.lean": SUM.file("omega").encode()}
+    for _ in range(count):
+        await asyncio.sleep(WAIT_S if case == "warm" else 0.0)
+        began = time.perf_counter()
+        ran = await made.run(files, ["-j2", "--json", "-o", "Main.olean", "Main.lean"], seconds=600.0, collect=PARTS)
+        seconds.append(time.perf_counter() - began)
+        if ran.code != 0:
+            raise SystemExit(f"Lean failed: {ran.out[-500:]}")
+    row(case, "checks_per_min", 60 / statistics.median(seconds), "1/min", quick)
+    row(case, "p50_ms", statistics.median(seconds) * 1000, "ms", quick)
+
+
+async def steps(judge: Judge, quick: bool) -> None:
+    """The judge's own steps on a small proof and on sixty omega theorems, and the kernel's."""
+    helpers = "\n".join(
+        f"theorem h{i} (a b : Nat) (h : a < b) : a + {i} < b + {i + 1} := by omega" for i in range(MANY)
+    )
+    for case, body, above in (("judge", "omega", ""), ("judge_60", "omega", helpers)):
+        challenge = Challenge(statement=SUM.statement)
+        uses = f"have := @h{MANY - 1}; {body}" if above else body
+        source = f"{above}\n{challenge.statement} := by {uses}"
+        asked = await judge.challenges.get(challenge)
+        ran = await judge.compile(source, challenge, 600.0)
+        imported = index.load(judge.compiler.toolchain, [], judge.cache)
+        pointer = judge.compiler.toolchain.pointer_bytes
+        times: list[float] = []
+        reading = Reading(reason=Reason.INFRA_ERROR)
+        for _ in range(5):
+            began = time.perf_counter()
+            refused = gate.refusal(source, limits_of(challenge))
+            reading = read(
+                asked,
+                ran.parts,
+                challenge.names,
+                challenge.permitted_axioms,
+                imported,
+                pointer=pointer,
+                versions=TESTED,
+            )
+            times.append(time.perf_counter() - began)
+            if refused or reading.reason is not Reason.OK:
+                raise SystemExit(f"not accepted: {refused or reading.detail}")
+        row(case, "judge_ms", statistics.median(times) * 1000, "ms", quick)
+        if case == "judge":
+            await replays(judge, reading, quick)
+
+
+async def replays(judge: Judge, reading: Reading, quick: bool) -> None:
+    """The kernel's process, for one submission and for sixteen that share a start."""
+    for count in (1, 16):
+        starts, began = judge.replayer.starts, time.perf_counter()
+        said = await asyncio.gather(*(judge.replayer.replay(reading.numbers, reading.imports) for _ in range(count)))
+        spent = time.perf_counter() - began
+        if any(one is not Reason.OK for one in said):
+            raise SystemExit(f"the kernel said {said}")
+        row(f"replay_{count}", "per_submission_ms", spent * 1000 / count, "ms", quick)
+        row(f"replay_{count}", "starts", judge.replayer.starts - starts, "processes", quick)
+
+
+async def main() -> None:
+    """Measure everything."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer checks, for a look")
+    quick = parser.parse_args().quick
+    missing = toolchain.missing()
+    if missing is not None:
+        print(f"lean: skipped: {missing}", file=sys.stderr)
+        return
+    jail, found = Jail(), toolchain.find()
+    await jail.open()
+    count = 2 if quick else 10
+    with tempfile.TemporaryDirectory() as folder:
+        for metric in ("build_s", "load_s"):
+            index._loaded.clear()
+            began = time.perf_counter()
+            index.load(found, [], Path(folder))
+            row("index", metric, time.perf_counter() - began, "s", quick)
+        cold, warm = compiler(jail, found, 0), compiler(jail, found, 1)
+        try:
+            await checks("cold", cold, count, quick)
+            await checks("warm", warm, count, quick)
+            await steps(Judge(cold, cache=Path(folder)), quick)
+        finally:
+            await cold.close()
+            await warm.close()
+            await jail.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
