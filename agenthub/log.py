@@ -8,6 +8,7 @@ are bytes of JSON: this module does not know what they mean.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import functools
 import logging
@@ -28,6 +29,8 @@ __all__ = ["Entry", "EpisodeEnd", "EpisodeLog", "EpisodeRow", "RequestRow", "Ste
 
 T = TypeVar("T")
 _logger = logging.getLogger("agenthub.log")
+_COPY_EVERY_S = 1.0
+_MOST_AHEAD_BYTES = 256 << 20
 _VERSION = 2
 _APPLICATION = 0x61676875  # "aghu", so that a database of something else is refused and not written to
 _SCHEMA = f"""
@@ -59,6 +62,8 @@ class EpisodeLog:
         self._writing = False
         self._jobs: queue.SimpleQueue[Sequence[_Job] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._copier: threading.Thread
+        self._closing = threading.Event()
         self._lock_file: int | None = None
 
     async def open(self) -> None:
@@ -72,6 +77,9 @@ class EpisodeLog:
         connection = await asyncio.to_thread(self._connect)
         self._thread = threading.Thread(target=self._run, args=(connection, loop), name="agenthub-log", daemon=True)
         self._thread.start()
+        self._closing.clear()
+        self._copier = threading.Thread(target=self._copy_back, name="agenthub-log-copier", daemon=True)
+        self._copier.start()
 
     async def append(self, *entries: Entry) -> None:
         """Write entries in one transaction; returns after its commit.
@@ -131,7 +139,9 @@ class EpisodeLog:
         self._jobs.put(self._asked)
         self._asked = []
         self._jobs.put(None)
+        self._closing.set()
         await asyncio.to_thread(thread.join)
+        await asyncio.to_thread(self._copier.join)
         if self._lock_file is not None:
             os.close(self._lock_file)
             self._lock_file = None
@@ -204,6 +214,8 @@ class EpisodeLog:
             )
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
+        # Copying the write-ahead file back waits for the disk; whoever waits for a commit does not wait for that.
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
         if self._max_pages is not None:
             connection.execute(f"PRAGMA max_page_count = {int(self._max_pages)}")
         if empty:
@@ -223,10 +235,22 @@ class EpisodeLog:
             os.close(self._lock_file)
             self._lock_file = None
 
+    def _copy_back(self) -> None:
+        """The copier's thread: brings the write-ahead file back into the database beside the writer."""
+        with contextlib.closing(sqlite3.connect(self.path, timeout=2.0)) as connection:
+            while not self._closing.wait(_COPY_EVERY_S):
+                # What cannot be copied now, on a full disk say, is copied another time: it is in the log all the same.
+                with contextlib.suppress(sqlite3.Error):
+                    connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
     def _run(self, connection: sqlite3.Connection, loop: asyncio.AbstractEventLoop) -> None:
         """The writer thread: one transaction for all that is handed over together."""
+        ahead = Path(f"{self.path}-wal")
         while (jobs := self._jobs.get()) is not None:
             settled = _tick(connection, jobs, self.path)
+            with contextlib.suppress(OSError, sqlite3.Error):
+                if ahead.stat().st_size > _MOST_AHEAD_BYTES:  # the copier never saw the end of it
+                    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             if not loop.is_closed():
                 loop.call_soon_threadsafe(self._settled, settled)
         connection.close()

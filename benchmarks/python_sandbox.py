@@ -364,7 +364,7 @@ async def forks(factory: PythonSandbox, rows: Rows) -> None:
         spent.append(time.perf_counter() - began)
         for copy in copies:
             await copy.close()
-        # Until the eight are gone and eight empty rooms wait again, each some milliseconds of work beside the next fork.
+        # Until the eight are gone and eight empty rooms wait again: milliseconds of work beside the next fork.
         await asyncio.sleep(_EIGHT_S)
     await parent.close()
     rows.add("fork_8", "ms", statistics.median(spent) * 1000, "ms")

@@ -31,6 +31,7 @@ __all__ = ["WebSocketFace"]
 _AT_ONCE = 4096
 """Requests of one connection that are answered at once; another frame is read when there are fewer."""
 _MOST_LISTED = 4096
+_BEGUN_TOGETHER = 64
 _LIST_BYTES = 1 << 20
 _HEARTBEAT_S = 30.0
 _GOODBYE_S = 0.1
@@ -91,7 +92,7 @@ class _Connection:
         """Answer frames until the connection ends."""
         try:
             async for message in self._socket:
-                self._take(message)
+                await self._take(message)
                 while self._running >= _AT_ONCE:
                     self._room.clear()
                     await self._room.wait()
@@ -101,8 +102,8 @@ class _Connection:
             if self._tasks:
                 await asyncio.wait(self._tasks)
 
-    def _take(self, message: WSMessage) -> None:
-        """Begin what a frame asks for."""
+    async def _take(self, message: WSMessage) -> None:
+        """Begin what a frame asks for; of a long list a few at a time, so that others have their turn."""
         try:
             if message.type is not WSMsgType.TEXT:
                 raise WireError("malformed_json", 400, "expected a text frame of JSON")
@@ -114,8 +115,11 @@ class _Connection:
             self._answer(b"null", False, error)
             return
         listed = isinstance(values, list)
-        for row in values if listed else (values,):
-            self._running += 1
+        rows = values if listed else [values]
+        self._running += len(rows)
+        for position, row in enumerate(rows):
+            if position and position % _BEGUN_TOGETHER == 0:
+                await asyncio.sleep(0)
             self._begin(row, listed)
 
     def _begin(self, values: Any, listed: bool) -> None:
