@@ -26,7 +26,7 @@ _MARKS = {LayerState.OK: "green", LayerState.DEGRADED: "yellow", LayerState.MISS
 
 def report() -> list[Layer]:
     """Every layer and package, in the order in which they are shown."""
-    return [_machine(), *_isolations(), *(_package(name, use) for name, use in _PACKAGES.items()), _vllm()]
+    return [_machine(), *_isolations(), *(_package(name, use) for name, use in _PACKAGES.items()), _lean(), _vllm()]
 
 
 def command(
@@ -54,6 +54,18 @@ def _machine() -> Layer:
     user = "root" if os.geteuid() == 0 else f"user {os.geteuid()}"
     detail = f"Python {platform.python_version()}, {os.cpu_count()} processors, {memory_gb:.1f} GiB, {user}"
     return Layer(name="machine", state=LayerState.OK, detail=detail)
+
+
+def _lean() -> Layer:
+    from agenthub.sandboxes.lean import toolchain
+
+    lacking = toolchain.missing()
+    if lacking is not None:
+        return Layer(name="lean", state=LayerState.MISSING, detail=lacking)
+    found = toolchain.find()
+    tested = found.version in toolchain.TESTED
+    detail = found.identity if tested else f"{found.identity}: its files were not tested, so every proof is refused"
+    return Layer(name="lean", state=LayerState.OK if tested else LayerState.DEGRADED, detail=detail)
 
 
 def _isolations() -> list[Layer]:
