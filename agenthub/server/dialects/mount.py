@@ -8,7 +8,7 @@ from aiohttp import web
 
 from agenthub.server.access import Scope
 from agenthub.server.dialects.caller import Callers
-from agenthub.server.dialects.kimina import Kimina
+from agenthub.server.dialects.kimina import KIMINA_ROUTES, Kimina
 from agenthub.server.dialects.mcp import Mcp
 from agenthub.server.dialects.openenv import OpenEnv
 from agenthub.server.dialects.openenv_socket import OpenEnvSocket
@@ -29,6 +29,7 @@ _ROUTES = (
     ("POST", "/mcp/{suite}"),
     ("DELETE", "/mcp/{suite}"),
     ("POST", "/sandboxfusion/run_code"),
+    *KIMINA_ROUTES,
     ("POST", "/retrieve"),
     ("POST", "/retrieve/{suite}"),
 )
