@@ -1,6 +1,7 @@
 """The wire models of HTTP version 1: what a client sends and what the hub answers.
 
-Requests forbid unknown fields; responses are ignored where unknown, so that an older client reads a newer hub.
+Requests forbid unknown fields, and numbers are numbers: neither `true` nor `"1"` is one. What is unknown in a response
+is ignored, so that an older client reads a newer hub.
 The same models are the bodies of the routes, the `params` of WebSocket frames and the lines of NDJSON.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, model_validator
 
 from agenthub.records import Finish
 
@@ -69,22 +70,22 @@ class GenerationIn(_In):
     """What the hub is told of the tokens of a turn; with ids it checks and stores them."""
 
     finish: Finish
-    prompt_tokens: int = Field(ge=0)
-    completion_tokens: int = Field(ge=0)
-    weight_version: int = Field(default=0, ge=0)
+    prompt_tokens: StrictInt = Field(ge=0)
+    completion_tokens: StrictInt = Field(ge=0)
+    weight_version: StrictInt = Field(default=0, ge=0)
     policy: str = Field(default="policy", max_length=200)
-    prompt_ids: list[int] | None = None
-    ids: list[int] | None = None
-    logprobs: list[float] | None = None
+    prompt_ids: list[StrictInt] | None = None
+    ids: list[StrictInt] | None = None
+    logprobs: list[StrictFloat] | None = None
 
 
 class LimitsIn(_In):
     """Limits lower than the task's own; higher ones are refused."""
 
-    max_turns: int | None = Field(default=None, ge=1)
-    max_tokens: int | None = Field(default=None, ge=1)
-    turn_seconds: float | None = Field(default=None, gt=0, le=MAX_TURN_SECONDS)
-    episode_seconds: float | None = Field(default=None, gt=0)
+    max_turns: StrictInt | None = Field(default=None, ge=1)
+    max_tokens: StrictInt | None = Field(default=None, ge=1)
+    turn_seconds: StrictFloat | None = Field(default=None, gt=0, le=MAX_TURN_SECONDS)
+    episode_seconds: StrictFloat | None = Field(default=None, gt=0)
 
 
 class CreateEpisodes(_In):
@@ -93,15 +94,15 @@ class CreateEpisodes(_In):
     request_id: str = Field(min_length=1, max_length=200)
     suite: str = Field(max_length=200)
     task: str | None = Field(default=None, max_length=200)
-    seed: int | None = Field(default=None, ge=0)
+    seed: StrictInt | None = Field(default=None, ge=0)
     split: str | None = Field(default=None, max_length=200)
-    count: int = Field(default=1, ge=1, le=1024)
+    count: StrictInt = Field(default=1, ge=1, le=1024)
     group: str | None = Field(default=None, max_length=200)
-    first_member: int = Field(
+    first_member: StrictInt = Field(
         default=0, ge=0, description="member of the first episode, for playing a lost member again"
     )
     limits: LimitsIn | None = None
-    lease_s: float = Field(default=60.0, gt=0, le=86400)
+    lease_s: StrictFloat = Field(default=60.0, gt=0, le=86400)
 
     @model_validator(mode="after")
     def _task_or_seed(self) -> CreateEpisodes:
@@ -113,9 +114,9 @@ class CreateEpisodes(_In):
 class StepIn(_In):
     """Body of POST /v1/episodes/{id}/step."""
 
-    turn: int = Field(ge=0)
+    turn: StrictInt = Field(ge=0)
     action: Action
-    timeout_s: float | None = Field(default=None, gt=0, le=MAX_TURN_SECONDS)
+    timeout_s: StrictFloat | None = Field(default=None, gt=0, le=MAX_TURN_SECONDS)
     generation: GenerationIn | None = None
 
 
@@ -129,13 +130,13 @@ class Batch(_In):
     """Body of POST /v1/steps; answered as NDJSON, a line per step as it finishes."""
 
     steps: list[StepOf] = Field(min_length=1, max_length=4096)
-    deadline_s: float | None = Field(default=None, gt=0, le=MAX_TURN_SECONDS)
+    deadline_s: StrictFloat | None = Field(default=None, gt=0, le=MAX_TURN_SECONDS)
 
 
 class Heartbeat(_In):
     """Body of POST /v1/episodes/{id}/lease."""
 
-    lease_s: float = Field(default=60.0, gt=0, le=86400)
+    lease_s: StrictFloat = Field(default=60.0, gt=0, le=86400)
 
 
 class EpisodeOpened(_Out):

@@ -11,7 +11,7 @@ import binascii
 import json
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, ValidationError
 from pydantic_core import from_json
 
 from agenthub.errors import WireError, nearest
@@ -94,8 +94,8 @@ class ForkOf(EpisodeRef):
     """Body of POST /v1/episodes/{id}/fork."""
 
     request_id: str = Field(min_length=1, max_length=200)
-    count: int = Field(1, ge=1, le=1024)
-    turn: int | None = Field(None, ge=0)
+    count: StrictInt = Field(1, ge=1, le=1024)
+    turn: StrictInt | None = Field(None, ge=0)
 
 
 class FileRef(EpisodeRef):
