@@ -92,7 +92,7 @@ class Stop(StrEnum):
     """Why an episode ended."""
 
     ANSWERED = "answered"
-    """The policy gave a final answer; terminated in Gymnasium's sense."""
+    """The policy gave a final answer, or its action finished the task; terminated in Gymnasium's sense."""
     NO_CALL = "no_call"
     """A turn had neither a call nor an answer, and the suite says `on_no_call: end`; terminated."""
     SANDBOX_LOST = "sandbox_lost"

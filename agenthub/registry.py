@@ -122,6 +122,7 @@ _CORE: dict[str, dict[str, str]] = {
         "squad_em": "agenthub.rewards.search:squad_em",
         "squad_f1": "agenthub.rewards.search:squad_f1",
         "unittest": "agenthub.rewards.code:unittest",
+        "world_score": "agenthub.rewards.world:world_score",
     },
     "turn_check": {
         "answered": "agenthub.rewards.turns:answered",

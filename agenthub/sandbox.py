@@ -25,6 +25,7 @@ __all__ = [
     "SandboxSpec",
     "ToolSpec",
     "Tracked",
+    "World",
 ]
 
 
@@ -127,6 +128,26 @@ class Immediate(Protocol):
 
     def call_now(self, call: Call) -> Observation:
         """As `Sandbox.call`, at once and in any case."""
+
+
+@runtime_checkable
+class World(Protocol):
+    """What a sandbox that holds a world with a task in it has besides `Sandbox`: a page, a desktop, a game."""
+
+    @property
+    def opening(self) -> str:
+        """What the policy is shown of it before its first turn, below the task's last message; empty for nothing."""
+
+    @property
+    def over(self) -> str:
+        """Why the world has ended the episode; empty while it goes on."""
+
+    async def facts(self) -> Mapping[str, Any]:
+        """What the task's checks may know of it, as JSON values; nothing that the policy can write by itself.
+
+        Raises:
+            BoxLost, HostFault: as in `Sandbox.call`.
+        """
 
 
 class Sandbox(Protocol):

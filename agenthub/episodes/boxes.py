@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 from agenthub.episodes.workbench import Workbench
 from agenthub.errors import BoxLost, ForkRefused, HostFault, UserError, nearest
@@ -22,6 +22,7 @@ from agenthub.sandbox import (
     SandboxSpec,
     ToolSpec,
     Tracked,
+    World,
 )
 from agenthub.suites.task import Task, ToolUse
 
@@ -54,6 +55,8 @@ class _Slot:
     deterministic: bool
     sandbox: Sandbox
     immediate: bool
+    world: World | None
+    """The sandbox, where it holds a world with a task in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +116,7 @@ class Boxes:
                 deterministic=can.deterministic,
                 sandbox=sandbox,
                 immediate=isinstance(sandbox, Immediate),
+                world=sandbox if isinstance(sandbox, World) else None,
             )
         )
         return len(self._slots) - 1
@@ -162,6 +166,24 @@ class Boxes:
         if not isinstance(sandbox, Tracked):
             raise UserError(f"the episode has no {uses!r} sandbox that can tell what changed in it")
         return await sandbox.changes()
+
+    @property
+    def opening(self) -> str:
+        """What the policy is shown of the worlds in them before its first turn."""
+        shown = (slot.world.opening for slot in self._slots if slot.world is not None)
+        return "\n\n".join(text for text in shown if text)
+
+    @property
+    def over(self) -> str:
+        """Why one of them has ended the episode; empty while it goes on."""
+        return next((slot.world.over for slot in self._slots if slot.world is not None), "")
+
+    async def facts(self, uses: str) -> Mapping[str, Any]:
+        """What the episode's sandbox of one kind tells of its world. Raises as `World.facts` does."""
+        world = next((slot.world for slot in self._slots if slot.uses == uses), None)
+        if world is None:
+            raise UserError(f"the episode has no {uses!r} sandbox with a world in it")
+        return await world.facts()
 
     @property
     def immediate(self) -> bool:
@@ -231,7 +253,7 @@ class Boxes:
             for _ in range(count):
                 copies.append(await self._workbench.start(slot.uses, slot.spec))
                 made.push_async_callback(copies[-1].close)
-        return [replace(slot, sandbox=copy) for copy in copies]
+        return [replace(slot, sandbox=it, world=it if isinstance(it, World) else None) for it in copies]
 
     async def close(self) -> None:
         """Close every sandbox. Safe to call again."""

@@ -35,7 +35,7 @@ async def outcome_reward(
         return None
     try:
         async with asyncio.timeout(verify_s):
-            workspace = Workspace(changes=boxes.changes, box=workbench.box)
+            workspace = Workspace(changes=boxes.changes, box=workbench.box, facts=boxes.facts)
             verdict = await verify(task, turns, turns[-1].answer, workbench.code_box, workspace)
     except TimeoutError:
         # The checks bound each piece of candidate code; what is slow as a whole is the candidate's doing.

@@ -21,7 +21,7 @@ from agenthub.episodes.reading import generation_of, lowered, parse
 from agenthub.episodes.regaining import NotRegained, Way, regained
 from agenthub.episodes.workbench import Workbench
 from agenthub.errors import BoxLost, HostFault, UserError, WireError
-from agenthub.records import Call, Observation, Stop, Text, Trajectory, Turn, frozen
+from agenthub.records import Call, Message, Observation, Stop, Text, Trajectory, Turn, frozen
 from agenthub.registry import registry
 from agenthub.renderer import Parsed, TextProtocol
 from agenthub.rewards.turns import turn_rewards
@@ -156,11 +156,18 @@ class Episode:
     def observation(self) -> dict[str, Any]:
         """What the policy is shown before its next turn: the task, and what the last turn showed where there is one."""
         first = {
-            "messages": [encode(message) for message in self.task.messages],
+            "messages": [encode(message) for message in self._messages()],
             "tools": [encode(tool) for tool in self._boxes.tools],
             "protocol": self.task.protocol,
         }
         return first | self._shown(self._steps[-1].turn) if self._steps else first
+
+    def _messages(self) -> tuple[Message, ...]:
+        """The task's, and what its worlds show before the first turn."""
+        said, opening = self.task.messages, self._boxes.opening
+        if not opening:
+            return said
+        return (*said[:-1], replace(said[-1], content=f"{said[-1].content}\n\n{opening}".lstrip()))
 
     async def step(self, action: Action, *, timeout_s: float | None, generation: GenerationIn | None) -> StepDone:
         """Play one turn. What the policy did wrong is in the answer, never an exception.
@@ -370,6 +377,8 @@ class Episode:
         """The first rule that ends the episode after this turn; None where it goes on."""
         if turn.answer is not None:
             return Ending(Stop.ANSWERED)
+        if self._boxes.over:
+            return Ending(Stop.ANSWERED, reason=self._boxes.over)
         if generation and generation.prompt_tokens + generation.completion_tokens >= self.limits.max_tokens:
             return Ending(Stop.OUT_OF_TOKENS)
         if not turn.calls and self.task.on_no_call == "end":

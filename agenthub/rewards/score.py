@@ -6,14 +6,20 @@ A check is `async def check(context: Context, args: Mapping[str, Any]) -> Score`
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from agenthub.errors import UserError
 from agenthub.records import Turn
 from agenthub.sandbox import CodeBox, FileChange, SandboxSpec
 from agenthub.suites.task import Task
 
 __all__ = ["Context", "Score", "Verdict", "Workspace"]
+
+
+async def _worldless(uses: str) -> Mapping[str, Any]:
+    raise UserError(f"there is no {uses!r} sandbox with a world in it")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +30,8 @@ class Workspace:
     """What the episode changed in its sandbox of that kind. Raises BoxLost, HostFault, UserError."""
     box: Callable[[str, SandboxSpec], Awaitable[CodeBox]]
     """A fresh grading box of that kind with this spec. Raises HostFault, UserError."""
+    facts: Callable[[str], Awaitable[Mapping[str, Any]]] = _worldless
+    """What the episode's sandbox of that kind tells of its world. Raises BoxLost, HostFault, UserError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
