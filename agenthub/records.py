@@ -164,6 +164,12 @@ class ImageRef:
     position: int | None = None
     """Index of the image's first placeholder token in the prompt; None where no prompt holds it."""
 
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.height < 1:
+            raise ValueError(f"an image has {self.width} x {self.height} pixels; expected 1 or more of each")
+        if self.position is not None and self.position < 0:
+            raise ValueError(f"an image's position is {self.position}; expected 0 or more")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blob:
@@ -203,6 +209,8 @@ class Generation:
         for name, array, dtype in (("prompt_ids", self.prompt_ids, np.int32), ("ids", self.ids, np.int32)):
             if array.dtype != dtype or array.ndim != 1 or array.flags.writeable:
                 raise ValueError(f"generation.{name} must be a read-only {np.dtype(dtype)} vector; use records.ints")
+        if any(image.position is not None and image.position >= self.prompt_ids.size for image in self.images):
+            raise ValueError("generation.images: a position is not in the prompt")
         if (self.ids.size and int(self.ids.min()) < 0) or (self.prompt_ids.size and int(self.prompt_ids.min()) < 0):
             raise ValueError("generation: a token id is negative")
         for name, values in (("logprobs", self.logprobs), ("entropies", self.entropies)):

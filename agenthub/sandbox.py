@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from agenthub.isolation import Limits
-from agenthub.records import Call, Observation, frozen
+from agenthub.records import Call, ImageRef, Observation, frozen
 
 __all__ = [
     "Capabilities",
@@ -17,6 +17,7 @@ __all__ = [
     "Immediate",
     "Keepable",
     "Keeping",
+    "Pictured",
     "Plain",
     "ProgramRun",
     "Programs",
@@ -148,6 +149,22 @@ class World(Protocol):
         Raises:
             BoxLost, HostFault: as in `Sandbox.call`.
         """
+
+
+@runtime_checkable
+class Pictured(Protocol):
+    """What a sandbox that shows images, or other parts that are kept by content, has besides `Sandbox`.
+
+    An observation holds references (`images.image_ref` makes them); what they refer to is taken by the episode, which
+    keeps it beside its log before anybody is shown the observation.
+    """
+
+    @property
+    def opening_images(self) -> tuple[ImageRef, ...]:
+        """Images that the policy is shown before its first turn."""
+
+    def take_blobs(self) -> Mapping[str, bytes]:
+        """Contents by SHA-256 of what was shown since the last time, the opening's images too. Each is given once."""
 
 
 class Sandbox(Protocol):

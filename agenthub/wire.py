@@ -66,6 +66,16 @@ class Action(_In):
         return self
 
 
+class ImageIn(_In):
+    """An image of a prompt: a blob of the hub's, and where in the prompt its placeholder tokens begin."""
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    media_type: Literal["image/png", "image/webp", "image/jpeg"]
+    width: StrictInt = Field(ge=1, le=16_384)
+    height: StrictInt = Field(ge=1, le=16_384)
+    position: StrictInt | None = Field(default=None, ge=0)
+
+
 class GenerationIn(_In):
     """What the hub is told of the tokens of a turn; with ids it checks and stores them."""
 
@@ -77,6 +87,7 @@ class GenerationIn(_In):
     prompt_ids: list[StrictInt] | None = None
     ids: list[StrictInt] | None = None
     logprobs: list[StrictFloat] | None = None
+    images: list[ImageIn] = Field(default_factory=list, max_length=1024)
 
 
 class LimitsIn(_In):
@@ -147,8 +158,9 @@ class EpisodeOpened(_Out):
     turn: int = 0
     """The turn that comes next; above 0 in a copy of an episode that had turns."""
     observation: dict[str, Any]
-    """{"messages": [{role, content}], "tools": [{name, description, parameters}], "protocol": name}, and in a copy also
-    what its last turn showed: {"text", "observations"}"""
+    """{"messages": [{role, content}], "tools": [{name, description, parameters}], "protocol": name}; `images`:
+    [ImageRef records] where a world is seen before the first turn; and in a copy also what its last turn showed:
+    {"text", "observations"}. An image's bytes are the blob of its hash."""
     info: dict[str, Any] = Field(default_factory=dict)
     """The task's public facts: task, split, limits, metadata, on_no_call; `fork`: how it can be copied (native, replay,
     no); in a copy `parent` and `fork_turn`."""

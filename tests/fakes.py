@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import struct
+import zlib
+from dataclasses import replace
 from typing import ClassVar
 
 from agenthub.errors import BoxLost, ForkRefused, HostFault, UserError
-from agenthub.records import Call, Observation, Text, frozen
+from agenthub.images import image_ref
+from agenthub.records import Call, ImageRef, Observation, Text, frozen
 from agenthub.registry import registry
 from agenthub.sandbox import Capabilities, CodeBox, Sandbox, SandboxSpec, ToolSpec
 from agenthub.suites.task import Check, Task, TaskLimits, ToolUse, Verifier
 
-__all__ = ["FakeFactory", "fake_task"]
+__all__ = ["FakeFactory", "fake_task", "png"]
 
 _NAME = "fake"
 _chance = itertools.count()
@@ -121,7 +125,49 @@ class SingleFactory(FakeFactory):
     fork = "no"
 
 
+class PicturedSandbox(FakeSandbox):
+    """A fake that shows an image before the first turn, and one more, of the width that `code` names, in each."""
+
+    def __init__(self, spec: SandboxSpec) -> None:
+        super().__init__(spec)
+        self._blobs: dict[str, bytes] = {}
+        self.opening_images = (self._image(1),)
+
+    def _image(self, width: int) -> ImageRef:
+        data = png(width, 2)
+        ref = image_ref(data)
+        self._blobs[ref.sha256] = data
+        return ref
+
+    async def call(self, call: Call, *, timeout_s: float) -> Observation:
+        seen = await super().call(call, timeout_s=timeout_s)
+        return replace(seen, parts=(*seen.parts, self._image(int(str(call.arguments["code"])))))
+
+    def take_blobs(self) -> dict[str, bytes]:
+        taken, self._blobs = self._blobs, {}
+        return taken
+
+
+class PicturedFactory(FakeFactory):
+    """Fakes that show images."""
+
+    async def start(self, spec: SandboxSpec) -> Sandbox:
+        return PicturedSandbox(spec)
+
+
+def png(width: int, height: int) -> bytes:
+    """A black PNG image."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    rows = zlib.compress(b"".join(bytes(1 + width) for _ in range(height)))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
 registry("sandbox").add(_NAME, "tests.fakes:FakeFactory")
+registry("sandbox").add("fake_pictured", "tests.fakes:PicturedFactory")
 registry("sandbox").add("fake_copyable", "tests.fakes:CopyableFactory")
 registry("sandbox").add("fake_stateless", "tests.fakes:StatelessFactory")
 registry("sandbox").add("fake_single", "tests.fakes:SingleFactory")

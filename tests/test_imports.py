@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "agenthub"
 PROTOCOLS = {"sandbox", "isolation", "policy", "renderer"}
-BASE = {"errors", "records", "codec"}
+BASE = {"errors", "records", "codec", "images"}
 CORE = (
     BASE
     | PROTOCOLS
@@ -23,6 +23,7 @@ CORE = (
         "rewards",
         "renderers",
         "policies",
+        "blobs",
         "episodes",
         "log",
         "log_rows",
@@ -39,7 +40,7 @@ def allowed(module: str) -> set[str] | None:
     top = parts[0]
     if top in ("errors", "records"):
         return BASE
-    if top in ("codec",):
+    if top in ("codec", "images"):
         return BASE
     if top in PROTOCOLS or top in ("registry", "config", "wire"):
         return BASE | PROTOCOLS | {"registry", "config"}
@@ -53,7 +54,8 @@ def allowed(module: str) -> set[str] | None:
     if top == "trainers":
         shared = BASE | {"registry", "config", "trainers", "policy", "renderer"}
         loops = parts[-1] in ("loop", "flow", "run", "serving", "evaluate", "hub")
-        return shared | ({"rollout", "suites", "client", "renderers", "policies"} if loops else set())
+        plays = loops or parts[1:2] == ["experts"]
+        return shared | ({"rollout", "suites", "client", "renderers", "policies"} if plays else set())
     if top in ("server", "gym"):
         return CORE | {"server", "trainers"} if top == "server" else CORE
     if top in ("cli", "__main__", ""):

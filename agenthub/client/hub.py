@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import os
 import uuid
@@ -183,12 +182,12 @@ class Hub:
         return [found[step.episode] for step in asked]
 
     async def get_blob(self, sha256: str) -> bytes:
-        """A blob by its content's hash. Raises WireError 404."""
-        return base64.b64decode((await self.call("blob_get", {"sha256": sha256}))["data"])
+        """A blob, an image say, by its content's hash; the octets travel as they are. Raises WireError 404."""
+        return await self._octets("GET", sha256, None)
 
     async def put_blob(self, sha256: str, data: bytes) -> None:
         """Keep a blob. Raises WireError where the hash is not that of the data."""
-        await self.call("blob_put", {"sha256": sha256, "data": base64.b64encode(data).decode("ascii")})
+        await self._octets("PUT", sha256, data)
 
     async def call(self, op: str, params: BaseModel | dict[str, Any]) -> Any:
         """Any operation by name. Raises WireError, HostFault, HubUnreachable."""
@@ -233,6 +232,21 @@ class Hub:
             connector = aiohttp.TCPConnector(ssl=self._tls)
             self._session = aiohttp.ClientSession(headers=headers, timeout=timeout, connector=connector)
         return self._session
+
+    async def _octets(self, method: str, sha256: str, data: bytes | None) -> bytes:
+        patience = Patience(self._retry_s, self.url)
+        while True:
+            try:
+                async with self._http().request(method, f"{self.url}/v1/blobs/{sha256}", data=data) as response:
+                    body = await response.read()
+                if response.status < 300:
+                    return body
+                refused = refusal(response.status, json.loads(body).get("error"))
+            except (aiohttp.ClientError, OSError, ValueError) as error:
+                refused = Again(str(error) or type(error).__name__)
+            if not isinstance(refused, Again):
+                raise refused
+            await patience.wait(refused)
 
     async def _batch(self, batch: Batch, found: dict[str, StepDone | StepLate | AgenthubError]) -> None:
         """One request; what it answers goes into `found`. Raises Again where it ends early."""

@@ -9,14 +9,16 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
+from agenthub.blobs import put_all
 from agenthub.episodes.workbench import Workbench
 from agenthub.errors import BoxLost, ForkRefused, HostFault, UserError, nearest
-from agenthub.records import Call, Observation, Text
+from agenthub.records import Call, ImageRef, Observation, Text
 from agenthub.sandbox import (
     FileChange,
     Immediate,
     Keepable,
     Keeping,
+    Pictured,
     Sandbox,
     SandboxFactory,
     SandboxSpec,
@@ -28,6 +30,8 @@ from agenthub.suites.task import Task, ToolUse
 
 __all__ = ["Boxes", "NotKept", "Shown", "copyable", "distinct", "episode_of", "stateless"]
 
+_MOST_BLOB_BYTES = 256 << 20
+"""Of the images of one episode; their contents are kept as long as the hub's folder of blobs."""
 _LIVE = ("native", "stateless")
 _WAYS = (*_LIVE, "replay")
 
@@ -57,6 +61,8 @@ class _Slot:
     immediate: bool
     world: World | None
     """The sandbox, where it holds a world with a task in it."""
+    pictured: Pictured | None
+    """The sandbox, where its observations refer to images or other blobs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +81,7 @@ class Boxes:
         self._workbench = workbench
         self._slots = list(slots)
         self._tools = {tool.spec.name: tool for tool in tools}
+        self._blob_bytes = 0
 
     async def start(self, task: Task, kept: str = "") -> None:
         """Start the task's sandboxes. Raises as `Workbench.start` does; what was started is then closed.
@@ -117,8 +124,10 @@ class Boxes:
                 sandbox=sandbox,
                 immediate=isinstance(sandbox, Immediate),
                 world=sandbox if isinstance(sandbox, World) else None,
+                pictured=sandbox if isinstance(sandbox, Pictured) else None,
             )
         )
+        await self._keep_blobs(self._slots[-1])
         return len(self._slots) - 1
 
     def keep(self, episode: str) -> None:
@@ -174,6 +183,18 @@ class Boxes:
         return "\n\n".join(text for text in shown if text)
 
     @property
+    def opening_images(self) -> tuple[ImageRef, ...]:
+        """Images that the policy is shown before its first turn."""
+        return tuple(image for slot in self._slots if slot.pictured for image in slot.pictured.opening_images)
+
+    async def _keep_blobs(self, slot: _Slot) -> int:
+        """Keep what a sandbox has shown by reference; its bytes. Raises HostFault where it cannot be kept."""
+        shown = slot.pictured.take_blobs() if slot.pictured is not None else {}
+        if shown:
+            await asyncio.to_thread(put_all, self._workbench.blobs, shown)
+        return sum(map(len, shown.values()))
+
+    @property
     def over(self) -> str:
         """Why one of them has ended the episode; empty while it goes on."""
         return next((slot.world.over for slot in self._slots if slot.world is not None), "")
@@ -220,12 +241,27 @@ class Boxes:
                 shown.append(_notice(call, "not run: the turn's time is up"))
                 continue
             try:
-                shown.append(await self._slots[tool.slot].sandbox.call(replace(call, tool=tool.tool), timeout_s=left))
+                named = call if call.tool == tool.tool else replace(call, tool=tool.tool)
+                seen = await self._slots[tool.slot].sandbox.call(named, timeout_s=left)
+                shown.append(await self._kept(self._slots[tool.slot], seen))
             except BoxLost as lost:
                 return Shown(observations=(*shown, _notice(call, str(lost))), lost=lost)
             except HostFault as fault:
                 return Shown(observations=tuple(shown), lost=fault)
         return Shown(observations=tuple(shown))
+
+    async def _kept(self, slot: _Slot, seen: Observation) -> Observation:
+        """The observation, once what it refers to is kept; without that where the episode has shown too much."""
+        if slot.pictured is None:
+            return seen
+        if self._blob_bytes > _MOST_BLOB_BYTES:
+            slot.pictured.take_blobs()
+            told = Text(
+                text=f"not shown: the episode has shown {_MOST_BLOB_BYTES >> 20} MiB of images", channel="notice"
+            )
+            return replace(seen, parts=(*(part for part in seen.parts if isinstance(part, Text)), told))
+        self._blob_bytes += await self._keep_blobs(slot)
+        return seen
 
     async def fork(self, count: int) -> list[Boxes]:
         """`count` copies of every sandbox as it is now. Only where `copyable`.
@@ -253,7 +289,15 @@ class Boxes:
             for _ in range(count):
                 copies.append(await self._workbench.start(slot.uses, slot.spec))
                 made.push_async_callback(copies[-1].close)
-        return [replace(slot, sandbox=it, world=it if isinstance(it, World) else None) for it in copies]
+        return [
+            replace(
+                slot,
+                sandbox=it,
+                world=it if isinstance(it, World) else None,
+                pictured=it if isinstance(it, Pictured) else None,
+            )
+            for it in copies
+        ]
 
     async def close(self) -> None:
         """Close every sandbox. Safe to call again."""

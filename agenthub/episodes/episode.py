@@ -160,6 +160,9 @@ class Episode:
             "tools": [encode(tool) for tool in self._boxes.tools],
             "protocol": self.task.protocol,
         }
+        images = self._boxes.opening_images
+        if images:
+            first["images"] = [encode(image) for image in images]
         return first | self._shown(self._steps[-1].turn) if self._steps else first
 
     def _messages(self) -> tuple[Message, ...]:

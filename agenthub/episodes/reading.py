@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from agenthub.errors import UserError, WireError
-from agenthub.records import Finish, Generation, floats, ints
+from agenthub.records import Finish, Generation, ImageRef, floats, ints
 from agenthub.renderer import Parsed, ParsedCall, TextProtocol
 from agenthub.suites.task import TaskLimits
 from agenthub.wire import Action, GenerationIn, LimitsIn
@@ -52,6 +52,7 @@ def generation_of(told: GenerationIn | None) -> Generation | None:
             logprobs=floats(told.logprobs),
             versions=((0, told.weight_version),) if told.ids else (),
             finish=told.finish,
+            images=tuple(ImageRef(**image.model_dump()) for image in told.images),
         )
     except ValueError as error:
         raise WireError("token_mismatch", 422, str(error)) from None

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+from agenthub.blobs import Blobs, MemoryBlobs
 from agenthub.codec import encode
 from agenthub.registry import registry
 from agenthub.sandbox import CodeBox, Keeping, Sandbox, SandboxFactory, SandboxSpec
@@ -31,6 +32,8 @@ class Workbench:
     def __init__(self, isolation: str = "jail", outliving: Outliving | None = None) -> None:
         self.isolation = isolation
         """Of every sandbox whose task names none."""
+        self.blobs: Blobs = MemoryBlobs()
+        """Where images and other large parts of observations are kept."""
         self._outliving = outliving
         self._wanted: Callable[[str], bool] = _nothing
         self._factories: dict[str, SandboxFactory] = {}

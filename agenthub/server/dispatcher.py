@@ -19,6 +19,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from agenthub.blobs import BlobStore
 from agenthub.episodes import Workbench
 from agenthub.errors import WireError, nearest
 from agenthub.log import EpisodeLog
@@ -27,7 +28,6 @@ from agenthub.server.access import OPERATION_SCOPES, Principal, need
 from agenthub.server.admission import Admission, default_budget_mb
 from agenthub.server.answers import OCTETS, Answer, dumps
 from agenthub.server.batches import lines_of
-from agenthub.server.blobs import BlobStore
 from agenthub.server.catalog import Catalog
 from agenthub.server.journal import Journal
 from agenthub.server.metrics import Metrics
@@ -94,6 +94,7 @@ class Dispatcher:
         self.journal = Journal(self.metrics)
         self.catalog = catalog
         self._workbench, self._log, self._blobs = workbench, log, BlobStore(blobs)
+        workbench.blobs = self._blobs
         self._limits = _Limits(max_episodes=max_episodes, stop_s=stop_s)
         self._owner = Owner()
         self.admission = Admission(memory_mb or default_budget_mb())

@@ -61,7 +61,12 @@ def suites() -> dict[str, Suite]:
     large = ToolUse(name="python", uses="fake_copyable", spec=SandboxSpec(request_mb=100))
     heavy = fake_task(id="heavy", suite="forks", tools=(large,))
     tasks = (*copied, heavy, replace(heavy, id="careful", on_lost="restore"), replace(heavy, id="plain", tools=()))
-    return {"fakes": suite, "forks": replace(suite, name="forks", tasks=tasks, splits=("train",))}
+    pictured = fake_task(id="pictured", suite="pictured", tools=(ToolUse(name="look", uses="fake_pictured"),))
+    return {
+        "fakes": suite,
+        "pictured": replace(suite, name="pictured", tasks=(pictured,), splits=("train",)),
+        "forks": replace(suite, name="forks", tasks=tasks, splits=("train",)),
+    }
 
 
 class FillableLog(EpisodeLog):
