@@ -15,14 +15,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from agenthub.records import Floats, Ints, floats
 from agenthub.trainers.aggregate import Axes, total
 from agenthub.trainers.config import OptimConfig
+from agenthub.trainers.door import Door
+from agenthub.trainers.logits import Scores
 from agenthub.trainers.plugins import Credit, Loss, LossState, MeasuresReturns, needs_of
-from agenthub.trainers.scoring import Models, scored
-from agenthub.trainers.types import Batch, Bools, Doubles
-from agenthub.trainers.view import View, token_scores, views
+from agenthub.trainers.ranks import ALONE, Ranks
+from agenthub.trainers.scoring import Models, Reader, scored
+from agenthub.trainers.types import EXPERT, Batch, Bools, Doubles
+from agenthub.trainers.view import View
 
 __all__ = ["Gradient", "Learner", "Stopped", "UpdateStats"]
 
@@ -67,7 +71,11 @@ class Gradient:
 
 
 class Learner:
-    """A model, its optimiser, and the update."""
+    """A model, its optimiser, and the update.
+
+    Where several processes share the model, each calls the same methods with the same arguments and computes its part
+    of the tokens; log-probabilities are summed up over the ranks, so that every loss sees the whole batch.
+    """
 
     def __init__(
         self,
@@ -78,29 +86,33 @@ class Learner:
         temperature: float = 1.0,
         regularisers: Sequence[Loss] = (),
         beside: Models | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         """
         Args:
-            model: a causal language model of transformers in float32; it is trained in place, without dropout.
+            model: a causal language model of transformers in float32, or the door of one that is sharded; it is
+                trained in place, without dropout.
             temperature: that of the rollout's sampling distribution, more than 0.
             regularisers: losses that are added to the first.
             beside: the models that plug-ins need beside the trained one.
+            ranks: the processes that share the model.
         """
-        self.model, self.temperature = model.eval(), temperature
+        self.door = model if isinstance(model, Door) else Door(model.eval())
+        self.model, self.temperature, self._ranks = self.door.model, temperature, ranks
         self._losses, self._optim = (loss, *regularisers), optim
         self._inert = all(one.inert_at_zero for one in self._losses)
-        self._logsumexp = "first_state_logsumexp" in needs_of(*self._losses)
         self._states, self._step_number = [one.start() for one in self._losses], 0
         self.beside = beside or Models()
-        self._device = next(model.parameters()).device
-        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._device = self.door.device
+        self._reader = Reader(ranks=ranks, temperature=temperature, view_tokens=optim.view_tokens)
+        self._parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimiser = torch.optim.AdamW(
             self._parameters,
             lr=optim.lr,
             betas=optim.betas,
             eps=optim.eps,
             weight_decay=optim.weight_decay,
-            fused=self._device.type == "cpu",
+            fused=self._device.type in ("cpu", "cuda"),
         )
 
     def schedule(self, number: int, updates: int) -> None:
@@ -126,25 +138,19 @@ class Learner:
         The rollout's own stand where they were sampled by these weights (`old_logprobs: auto`), or always (`rollout`).
         """
         mode = self._optim.old_logprobs
-        current = bool((batch.versions[batch.in_loss] == version).all())
+        sampled = batch.in_loss & ~batch.tokens_by(EXPERT)
+        current = bool((batch.versions[sampled] == version).all())
         if mode == "rollout" or (mode == "auto" and current):
             return batch
         return replace(batch, old_logprobs=self.logprobs(batch, batch.in_loss))
 
-    @torch.no_grad()
     def logprobs(self, batch: Batch, chosen: Bools) -> Floats:
         """f32[T]: log-probabilities of the chosen tokens under the present weights, 0 elsewhere."""
-        out = np.zeros(batch.tokens, np.float32)
-        for view in self._views(batch, chosen):
-            lp = token_scores(self.model, view, temperature=self.temperature).lp
-            out[view.tokens.cpu().numpy()] = lp.cpu().numpy()
-        return floats(out)
+        return floats(self._reader.scores(self.door, batch, chosen)["lp"])
 
     def scored(self, batch: Batch, needs: Collection[str]) -> Batch:
         """The batch with what plug-ins need beyond log-probabilities, under the present weights."""
-        size = self._optim.view_tokens
-        needs = needs_of(*self._losses) | set(needs)
-        return scored(batch, self.model, self.beside, needs, temperature=self.temperature, view_tokens=size)
+        return scored(batch, self.door, self.beside, needs_of(*self._losses) | set(needs), self._reader)
 
     def fit_critic(self, batch: Batch, credit: Credit) -> Mapping[str, float]:
         """Let the critic learn the returns that a credit estimator measures against it; metrics, none without both."""
@@ -176,7 +182,7 @@ class Learner:
         for _ in range(self._optim.epochs if trained.size else 0):
             shuffled = order.permutation(trained)
             for part in np.array_split(shuffled, min(self._optim.minibatches, trained.size)):
-                if stop is not None and stop.is_set():
+                if self._ranks.most(int(stop is not None and stop.is_set()), self._device):
                     raise Stopped
                 rows.append(self._step(batch, np.sort(part), A, w))
         return _summary(rows, int(batch.in_loss.sum()))
@@ -189,22 +195,18 @@ class Learner:
         A = torch.as_tensor(np.array(advantage, np.float32), device=self._device)
         w = torch.ones_like(A) if weights is None else torch.as_tensor(np.array(weights), device=self._device)
         chosen = batch.in_loss & (advantage != 0.0) if self._inert else batch.in_loss
-        doors = self._views(batch, chosen)
-        if sum(view.ids.numel() for view in doors) <= self._optim.graph_tokens:
-            lp, entropy, logsumexp = self._forward(batch, doors)
-            loss, metrics = self._loss_of(lp, logsumexp, batch, A, w)
-            if doors:
-                loss.backward()  # type: ignore[no-untyped-call]
-        else:
-            loss, metrics, entropy = self._in_two_passes(batch, doors, A, w)
-        norm = torch.nn.utils.get_total_norm(
-            [parameter.grad for parameter in self._parameters if parameter.grad is not None]
-        )
-        count = max(int(chosen.sum()), 1)
+        doors = self._reader.views(self.door, batch, chosen)
+        computed = self._ranks.most(sum(view.ids.numel() for view in doors), self._device)
+        kept = computed <= self._optim.graph_tokens
+        with torch.set_grad_enabled(kept):
+            parts = [self.door.scores(view, temperature=self.temperature) for view in doors]
+        whole = self._whole(batch, doors, parts)
+        loss, metrics, slopes = self._slopes(whole, batch, A, w)
+        self._backward(doors, parts if kept else None, slopes)
         return Gradient(
             loss=float(loss.detach()),
-            norm=float(norm),
-            entropy=float(entropy) / count,
+            norm=self._norm(),
+            entropy=float(whole.entropy.sum()) / max(int(chosen.sum()), 1),
             metrics={name: float(value) for name, value in metrics.items()},
         )
 
@@ -214,7 +216,9 @@ class Learner:
         if not math.isfinite(row.norm):
             return replace(row, skipped=True)
         if self._optim.grad_clip is not None:
-            torch.nn.utils.clip_grad_norm_(self._parameters, self._optim.grad_clip)
+            # As torch clips, with the norm that is known already.
+            scale = min(self._optim.grad_clip / (row.norm + 1e-6), 1.0)
+            torch._foreach_mul_([p.grad for p in self._parameters if p.grad is not None], scale)
         self.optimiser.step()
         self._states = [
             one.advance(state, row.metrics) if state else state
@@ -222,59 +226,41 @@ class Learner:
         ]
         return row
 
-    def _forward(self, batch: Batch, doors: Sequence[View]) -> tuple[Tensor, Tensor, Tensor | None]:
-        """(log-probabilities f32[T], sum of entropies, logsumexp f32[T] where a loss needs it).
+    def _whole(self, batch: Batch, doors: Sequence[View], parts: Sequence[Scores]) -> Scores:
+        """What all ranks found, each f32[T], detached; 0 off the chosen tokens."""
+        rows = torch.zeros((3, batch.tokens), device=self._device)
+        for view, part in zip(doors, parts, strict=True):
+            rows[:, view.tokens] = torch.stack([part.lp, part.logsumexp, part.entropy]).detach().to(rows.dtype)
+        lp, logsumexp, entropy = self._ranks.total(rows).unbind()
+        return Scores(lp=lp.clone(), logsumexp=logsumexp.clone(), entropy=entropy, sum_pi_sq=entropy)
 
-        Over several small forward passes: these fit the cache.
-        """
-        scores = [
-            token_scores(self.model, view, temperature=self.temperature, logsumexp=self._logsumexp) for view in doors
-        ]
-        if not scores:
-            none = torch.zeros(batch.tokens, device=self._device)
-            return none, torch.zeros((), device=self._device), none if self._logsumexp else None
-        places = torch.cat([view.tokens for view in doors])
-        chosen = torch.cat([one.lp for one in scores])
-        lp = chosen.new_zeros(batch.tokens).index_copy(0, places, chosen)
-        entropy = torch.stack([one.entropy.sum() for one in scores]).sum()
-        sums = [one.logsumexp for one in scores if one.logsumexp is not None]
-        return lp, entropy, torch.zeros_like(lp).index_copy(0, places, torch.cat(sums)) if sums else None
-
-    def _in_two_passes(
-        self, batch: Batch, doors: Sequence[View], A: Tensor, w: Tensor
-    ) -> tuple[Tensor, Mapping[str, Tensor], Tensor]:
-        """Too many tokens for one graph: dL/dlp of the whole batch first, then one graph at a time.
-
-        Exact for every loss and aggregation, at the price of a second forward pass.
-        """
-        with torch.no_grad():
-            lp, entropy, logsumexp = self._forward(batch, doors)
-        ends = [lp] if logsumexp is None else [lp, logsumexp]
-        for end in ends:
-            end.requires_grad_(True)
-        loss, metrics = self._loss_of(lp, logsumexp, batch, A, w)
-        slopes = torch.autograd.grad(loss, ends)
-        for view in doors:
-            part = token_scores(self.model, view, temperature=self.temperature, logsumexp=self._logsumexp)
-            outs = [part.lp] if part.logsumexp is None else [part.lp, part.logsumexp]
-            torch.autograd.backward(outs, [slope.index_select(0, view.tokens) for slope in slopes])
-        return loss, metrics, entropy
-
-    def _loss_of(
-        self, lp: Tensor, logsumexp: Tensor | None, batch: Batch, A: Tensor, w: Tensor
-    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def _slopes(
+        self, whole: Scores, batch: Batch, A: Tensor, w: Tensor
+    ) -> tuple[Tensor, Mapping[str, Tensor], Sequence[Tensor]]:
+        """(loss, metrics, dL/dlp and dL/dlogsumexp f32[T] each); exact for every loss and aggregation."""
+        ends = [whole.lp.requires_grad_(True), whole.logsumexp.requires_grad_(True)]
         terms = [
             term
             for one, values in zip(self._losses, self._states, strict=True)
             for term in one.terms(
-                lp, batch, A, w, LossState(step=self._step_number, values=values, logsumexp=logsumexp)
+                whole.lp, batch, A, w, LossState(step=self._step_number, values=values, logsumexp=whole.logsumexp)
             )
         ]
         metrics = {name: value for term in terms for name, value in term.metrics.items()}
-        return total(terms, Axes.of(batch, self._device)), metrics
+        loss = total(terms, Axes.of(batch, self._device))
+        return loss, metrics, torch.autograd.grad(loss, ends, allow_unused=True, materialize_grads=True)
 
-    def _views(self, batch: Batch, chosen: Bools) -> list[View]:
-        return list(views(batch, chosen, max_tokens=self._optim.view_tokens, device=self._device))
+    def _backward(self, doors: Sequence[View], parts: Sequence[Scores] | None, slopes: Sequence[Tensor]) -> None:
+        """Carry the slopes on into the weights, view by view; without kept graphs a view is computed again."""
+        for number, view in enumerate(doors):
+            part = self.door.scores(view, temperature=self.temperature) if parts is None else parts[number]
+            # Sharded gradients are divided by the number of ranks.
+            mine = [slope.index_select(0, view.tokens).to(part.lp.dtype) * self._ranks.size for slope in slopes]
+            torch.autograd.backward([part.lp, part.logsumexp], mine)
+
+    def _norm(self) -> float:
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
+        return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimiser, the losses' and the critic's states, by reference."""

@@ -11,10 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from agenthub.trainers.critic import Critic
+from agenthub.trainers.door import Door
+from agenthub.trainers.ranks import ALONE, Ranks
 from agenthub.trainers.types import Batch, Bools, Doubles
-from agenthub.trainers.view import hidden_states, token_scores, views
+from agenthub.trainers.view import View
 
-__all__ = ["Models", "scored"]
+__all__ = ["Models", "Reader", "scored"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,10 +24,16 @@ class Models:
     """The models beside the trained one; None where the recipe has none."""
 
     reference: Any = None
-    """Frozen; same tokenizer."""
+    """Frozen; same tokenizer; a model is taken for its door."""
     teacher: Any = None
-    """Frozen; same tokenizer."""
+    """Frozen; same tokenizer; a model is taken for its door."""
     critic: Critic | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("reference", "teacher"):
+            model = getattr(self, name)
+            if model is not None and not isinstance(model, Door):
+                object.__setattr__(self, name, Door(model))
 
     def provides(self) -> frozenset[str]:
         """What the trained model and these give, of `plugins.NEEDS`."""
@@ -42,48 +50,59 @@ class Models:
         return {"value_error": self.critic.fit(returns[places], counted)}
 
 
-@torch.no_grad()
-def scored(
-    batch: Batch, model: Any, beside: Models, needs: Collection[str], *, temperature: float, view_tokens: int
-) -> Batch:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reader:
+    """Reads a batch with a model, every rank its part, without a gradient."""
+
+    ranks: Ranks = ALONE
+    temperature: float = 1.0
+    view_tokens: int = 1024
+    """Most tokens of one forward pass."""
+
+    def views(self, door: Door, batch: Batch, chosen: Bools) -> list[View]:
+        """This rank's part of the chosen tokens, in as many views as every other rank has."""
+        size = self.ranks.size
+        most = self.view_tokens if size == 1 else min(self.view_tokens, -(-batch.tokens // size))
+        return door.views(batch, chosen, max_tokens=most, part=(self.ranks.rank, size))
+
+    @torch.no_grad()
+    def scores(self, door: Door, batch: Batch, chosen: Bools) -> dict[str, NDArray[Any]]:
+        """lp, logsumexp and sum_pi_sq of the chosen tokens, each f32[T]; 0 elsewhere."""
+        names = ("lp", "logsumexp", "sum_pi_sq")
+        rows = torch.zeros((len(names), batch.tokens), device=door.device)
+        for view in self.views(door, batch, chosen):
+            got = door.scores(view, temperature=self.temperature)
+            rows[:, view.tokens] = torch.stack([getattr(got, name) for name in names]).to(rows.dtype)
+        return dict(zip(names, self.ranks.total(rows).cpu().numpy(), strict=True))
+
+    @torch.no_grad()
+    def states(self, door: Door, batch: Batch) -> torch.Tensor:
+        """f32[M, width]: the last hidden state before each action token, in order."""
+        places = np.flatnonzero(batch.action_mask)
+        place = np.full(batch.tokens, -1, np.int64)
+        place[places] = np.arange(places.size)
+        row_of = torch.as_tensor(place, device=door.device)
+        width = int(door.model.config.get_text_config().hidden_size)
+        rows = torch.zeros((places.size, width), device=door.device)
+        for view in self.views(door, batch, batch.action_mask):
+            rows[row_of[view.tokens]] = door.states(view).float()
+        return self.ranks.total(rows)
+
+
+def scored(batch: Batch, door: Door, beside: Models, needs: Collection[str], reader: Reader) -> Batch:
     """The batch with the scores that are needed, on every action token; 0 elsewhere."""
     rows: dict[str, NDArray[Any]] = {}
-    device = next(model.parameters()).device
-
-    def run(which: Any, chosen: Bools, **wanted: bool) -> dict[str, NDArray[Any]]:
-        out: dict[str, NDArray[Any]] = {}
-        for view in views(batch, chosen, max_tokens=view_tokens, device=device):
-            got = token_scores(which, view, temperature=temperature, **wanted)
-            place = view.tokens.cpu().numpy()
-            for name in ("lp", *wanted):
-                out.setdefault(name, np.zeros(batch.tokens, np.float32))[place] = getattr(got, name).cpu().numpy()
-        return out or {name: np.zeros(batch.tokens, np.float32) for name in ("lp", *wanted)}
-
     if "sum_pi_sq" in needs:
-        rows["sum_pi_sq"] = run(model, batch.action_mask, sum_pi_sq=True)["sum_pi_sq"]
+        rows["sum_pi_sq"] = reader.scores(door, batch, batch.action_mask)["sum_pi_sq"]
     if "ref" in needs:
-        wanted = {"logsumexp": True} if "first_state_logsumexp" in needs else {}
-        got = run(beside.reference, batch.action_mask, **wanted)
+        got = reader.scores(beside.reference, batch, batch.action_mask)
         rows["ref_logprobs"] = got["lp"]
-        if wanted:
+        if "first_state_logsumexp" in needs:
             rows["ref_logsumexp"] = got["logsumexp"]
     if "teacher" in needs:
-        rows["teacher_logprobs"] = run(beside.teacher, batch.action_mask)["lp"]
+        rows["teacher_logprobs"] = reader.scores(beside.teacher, batch, batch.action_mask)["lp"]
     if "value" in needs and beside.critic is not None:
-        rows["values"] = _values(batch, model, beside.critic, view_tokens)
+        values = np.zeros(batch.tokens, np.float32)
+        values[batch.action_mask] = beside.critic.values(reader.states(door, batch))
+        rows["values"] = values
     return replace(batch, scores=replace(batch.scores, **rows)) if rows else batch
-
-
-def _values(batch: Batch, model: Any, critic: Critic, view_tokens: int) -> NDArray[Any]:
-    """f32[T]"""
-    device = next(model.parameters()).device
-    states, places = [], []
-    for view in views(batch, batch.action_mask, max_tokens=view_tokens, device=device):
-        states.append(hidden_states(model, view).float())
-        places.append(view.tokens)
-    out = np.zeros(batch.tokens, np.float32)
-    if states:
-        place = torch.cat(places)
-        order = torch.argsort(place)
-        out[place[order].cpu().numpy()] = critic.values(torch.cat(states).index_select(0, order))
-    return out

@@ -39,20 +39,31 @@ def on_policy(made: Learner, batch: Batch, noise: float = 0.1) -> Batch:
     return replace(batch, old_logprobs=floats((lp + off).astype(np.float32)))
 
 
+@pytest.mark.parametrize("packed", [True, False])
 @settings(max_examples=30, deadline=None)
-@given(width=st.integers(1, 200), keep=st.lists(st.booleans(), min_size=7, max_size=7))
-def test_views_hold_each_chosen_token_once_with_what_stands_before_it(width: int, keep: list[bool]) -> None:
+@given(width=st.integers(1, 200), keep=st.lists(st.booleans(), min_size=7, max_size=7), ranks=st.integers(1, 3))
+def test_views_hold_each_chosen_token_once_with_what_stands_before_it(
+    packed: bool, width: int, keep: list[bool], ranks: int
+) -> None:
     batch = mixed_batch()
     chosen = batch.action_mask & np.array(keep)[batch.trajectory_of_token]
+    parts = [
+        views(batch, chosen, max_tokens=width, device=CPU, packed=packed, part=(rank, ranks)) for rank in range(ranks)
+    ]
+    assert len({len(part) for part in parts}) == 1
     seen = []
-    for view in views(batch, chosen, max_tokens=width, device=CPU):
-        assert view.ids.shape[0] == 1 or view.ids.numel() <= width
+    for view in [view for part in parts for view in part]:
+        samples = len(set(batch.sample_of_token[view.tokens.numpy()]))
+        assert samples <= 1 or view.ids.numel() <= width
         flat = view.ids.reshape(-1)
+        places = view.positions.reshape(-1) if view.positions is not None else None
         for before, target, token in zip(
             view.before.tolist(), view.targets.tolist(), view.tokens.tolist(), strict=True
         ):
-            assert target == batch.ids[token] == flat[before + 1]
+            assert target == batch.ids[token]
             assert flat[before] == batch.ids[token - 1]
+            start = int(np.searchsorted(batch.sample_of_token, batch.sample_of_token[token]))
+            assert places is None or places[before] == token - 1 - start
             seen.append(token)
     assert sorted(seen) == np.flatnonzero(chosen).tolist()
 
