@@ -4,6 +4,7 @@ documents   reading a corpus: JSONL, folders of HTML, Markdown and text, gzip
 passages    documents cut into passages with spans
 ledger      what of a corpus is in its index already
 builder     the one writer of an index
+ranking     which passages fit a query best
 corpus      the readers of an index
 places      which corpora there are, and generated ones made once
 outside     text from outside: cleaned, escaped, labelled

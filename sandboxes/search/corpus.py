@@ -8,38 +8,24 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tantivy
 
 from agenthub.errors import UserError
 from agenthub.sandboxes.search.builder import FACTS, FORMAT, SEGMENTS, analyzer, file_digests, segment_files
 from agenthub.sandboxes.search.documents import Document
+from agenthub.sandboxes.search.ranking import Ranker
 
 __all__ = ["MAX_K", "MAX_QUERY_CHARS", "Corpus", "Hit", "check"]
 
 MAX_K = 100
 MAX_QUERY_CHARS = 1000
-MAX_TERMS = 64
-Ranked = tuple[float, tantivy.DocAddress]
-_TIES = 16
-"""Hits beyond the k-th that are looked at at once, for those that tie with it."""
-_MOST_TIES = 4096
 _CACHED = 4096
-# Words that nearly every passage has cost time and change no order; a query of nothing else keeps them.
-_COMMON = frozenset(
-    re.findall(
-        r"\w+",
-        "a an and are as at be but by for from had has have he her his i if in into is it its no not of on or s she "
-        "such that the their then there these they thi this to was were what when where which who whom whose will with",
-    )
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,9 +57,8 @@ class Corpus:
         """
         self.folder = folder
         self._facts, self._index = _opened(folder)
-        self._terms = analyzer()
         self._lock = threading.Lock()
-        self._searcher = self._index.searcher()
+        self._ranker = Ranker(self._index.schema, self._index.searcher(), analyzer())
         self._stamp = _stamp(folder)
         self._cache: OrderedDict[tuple[str, int], tuple[Hit, ...]] = OrderedDict()
         self.trouble = ""
@@ -89,7 +74,7 @@ class Corpus:
         """Documents, passages, and what the index says of itself."""
         return {
             **{key: value for key, value in self._facts.items() if key != "files"},
-            "passages": self._searcher.num_docs,
+            "passages": self._ranker.searcher.num_docs,
             "trouble": self.trouble,
         }
 
@@ -111,10 +96,10 @@ class Corpus:
             if key in self._cache:
                 self._cache.move_to_end(key)
                 return self._cache[key]
-            searcher = self._searcher
-        hits = self._found(searcher, self._query(query), k)
+            ranker = self._ranker
+        hits = self._found(ranker, query, k)
         with self._lock:
-            if searcher is self._searcher:
+            if ranker is self._ranker:
                 self._cache[key] = hits
                 while len(self._cache) > _CACHED:
                     self._cache.popitem(last=False)
@@ -127,38 +112,16 @@ class Corpus:
             UserError: there is none.
         """
         self._follow()
-        searcher = self._searcher
+        searcher = self._ranker.searcher
         for field in ("page", "address"):
             row = _row_of(searcher, self._index.schema, field, name)
             if row is not None:
                 return _document(row)
         raise UserError(f"no document {name[:200]!r} in the corpus {self.name!r}")
 
-    def _query(self, text: str) -> tantivy.Query | None:
-        terms: dict[str, int] = {}
-        encoded = text.encode("utf-8", "replace").decode()
-        for term in self._terms.analyze(encoded):
-            terms[term] = terms.get(term, 0) + 1
-        rare = {term: count for term, count in terms.items() if term not in _COMMON} or terms
-        if not rare:
-            return None
-        schema, parts = self._index.schema, []
-        for term, count in list(rare.items())[:MAX_TERMS]:
-            query = tantivy.Query.term_query(schema, "body", term, "freq")
-            parts.append((tantivy.Occur.Should, tantivy.Query.boost_query(query, float(count)) if count > 1 else query))
-        return tantivy.Query.boolean_query(parts)
-
-    def _found(self, searcher: tantivy.Searcher, query: tantivy.Query | None, k: int) -> tuple[Hit, ...]:
-        if query is None:
-            return ()
-        limit = k + _TIES
-        while True:
-            found = _rounded(searcher.search(query, limit, count=False).hits)
-            complete = len(found) < limit or found[-1][0] < found[k - 1][0]
-            if complete or limit >= _MOST_TIES:
-                break
-            limit *= 4
-        best = [(score, searcher.doc(place).to_dict()) for score, place in _first(searcher, found, k)]
+    def _found(self, ranker: Ranker, query: str, k: int) -> tuple[Hit, ...]:
+        searcher = ranker.searcher
+        best = [(score, searcher.doc(place).to_dict()) for score, place in ranker.best(query, k)]
         best.sort(key=lambda row: (-row[0], row[1]["doc"][0], row[1]["passage"][0]))
         return tuple(self._hit(searcher, score, row) for score, row in best[:k])
 
@@ -188,11 +151,11 @@ class Corpus:
             self._stamp = stamp
             try:
                 facts, index = _opened(self.folder)
-                searcher = index.searcher()
+                ranker = Ranker(index.schema, index.searcher(), analyzer())
             except UserError as error:
                 self.trouble = str(error)
                 return
-            self._facts, self._index, self._searcher, self.trouble = facts, index, searcher, ""
+            self._facts, self._index, self._ranker, self.trouble = facts, index, ranker, ""
             self._cache.clear()
 
 
@@ -252,18 +215,6 @@ def _row_of(searcher: tantivy.Searcher, schema: tantivy.Schema, field: str, name
     return row
 
 
-def _first(searcher: tantivy.Searcher, found: list[Ranked], k: int) -> list[Ranked]:
-    """The hits among which the first k are: by score, then by the start of the id, whole ids aside."""
-    if len(found) <= k:
-        return found
-    orders = searcher.fast_field_values("order", [place for _, place in found])
-    ranked = sorted(
-        ((-score, order or 0, number) for number, ((score, _), order) in enumerate(zip(found, orders, strict=True))),
-    )
-    last = ranked[k - 1][:2]
-    return [found[number] for score, order, number in ranked if (score, order) <= last]
-
-
 def _text(row: dict[str, list[Any]], name: str) -> str:
     values = row.get(name)
     return bytes(values[0]).decode() if values else ""
@@ -274,10 +225,3 @@ def _document(row: dict[str, list[Any]]) -> Document:
     return Document(
         id=row["doc"][0], title=_text(row, "title"), text=_text(row, "text"), url=_text(row, "url"), links=links
     )
-
-
-def _rounded(hits: list[tuple[float, tantivy.DocAddress]]) -> list[Ranked]:
-    """Hits with 17 bits of each score, five digits: sums of the same terms in another order are the same."""
-    bits = np.array([score for score, _ in hits], np.float32).view(np.uint32)
-    scores = ((bits + np.uint32(64)) & np.uint32(0xFFFFFF80)).view(np.float32).tolist()
-    return [(score, place) for score, (_, place) in zip(scores, hits, strict=True)]
