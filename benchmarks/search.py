@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -101,25 +102,28 @@ def main() -> int:
         peer = None if given.no_peer else bm25s(folder)
         index(folder, rows, peer)
         asyncio.run(in_process(folder, asked, rows, peer))
-        with serving(folder) as url:
+        with serving(folder) as (url, pid):
             asyncio.run(over_http(url, asked, rows))
+            rows.add("http_64", "peak_mb", peak_mb(pid), "MiB")
     return 0
 
 
 def write(folder: Path, passages: int, queries: int) -> list[dict[str, Any]]:
     """Write corpus.jsonl and queries.jsonl; the queries, each with the id that it must find, or none."""
-    rng = random.Random(7)
+    rng, draw = random.Random(7), np.random.default_rng(7)
     words = ["".join(rng.choice("bdfgklmnprstvz") + rng.choice("aeiou") for _ in range(rng.randint(2, 4))) for _ in
              range(VOCABULARY)]  # fmt: skip
-    weights = list(itertools.accumulate(1 / rank for rank in range(1, VOCABULARY + 1)))
+    shares = np.cumsum(1 / np.arange(1, VOCABULARY + 1))
     own = list(articles(CONFIG))
+    blocks = (np.searchsorted(shares, draw.random((1000, WORDS)) * shares[-1]).tolist() for _ in itertools.count())
+    drawn = itertools.chain.from_iterable(blocks)
     every, samples = max(1, passages // len(own)), []
     with (folder / "corpus.jsonl").open("w", encoding="utf-8") as stream:
         for number in range(passages):
             if number % every == 0 and number // every < len(own):
                 row = own[number // every]
             else:
-                text = rng.choices(words, cum_weights=weights, k=WORDS)
+                text = [words[index] for index in next(drawn)]
                 row = {"id": f"p{number:07d}", "title": " ".join(text[:3]), "text": " ".join(text)}
                 if len(samples) < queries and rng.random() < 4 * queries / passages:
                     samples.append({"query": " ".join(rng.sample(text, 5)), "gold": ""})
@@ -183,7 +187,7 @@ async def in_process(folder: Path, asked: Sequence[dict[str, Any]], rows: Rows, 
         report("query_1", times, rows, peer and peer["times_ms"])
         forget(source)
         waits, times = await watched(clients(asked, 64, search))
-        report("query_64", times, rows, None)
+        report("query_64", times, rows, peer and peer["times_64_ms"])
         rows.add("loop", "longest_wait_ms", max(waits), "ms")
         recall(asked, [found[row["query"]] for row in asked], rows, peer)
         ids = [hits[0] for hits in found.values() if hits]
@@ -259,8 +263,8 @@ def percentile(values: Sequence[float], number: int) -> float:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[str]:
-    """A hub over the index; its URL inside the context."""
+def serving(folder: Path) -> Iterator[tuple[str, int]]:
+    """A hub over the index; its URL and process id inside the context."""
     tasks, ready = folder / "bench.yaml", folder / "ready"
     tasks.write_text(SUITE.replace("INDEX", str(folder / "index")))
     command = [sys.executable, "-m", "agenthub", "serve", "--port", "0", "--tasks", str(tasks)]
@@ -272,10 +276,16 @@ def serving(folder: Path) -> Iterator[str]:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise SystemExit("the hub did not start")
             time.sleep(0.05)
-        yield str(json.loads(ready.read_text())["url"])
+        yield str(json.loads(ready.read_text())["url"]), process.pid
     finally:
         process.terminate()
         process.wait(timeout=30)
+
+
+def peak_mb(pid: int) -> float:
+    """The most memory that a process had resident, MiB; pages of the index that are mapped are part of it."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return float(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
 
 
 async def over_http(url: str, asked: Sequence[dict[str, Any]], rows: Rows) -> None:
