@@ -78,6 +78,7 @@ _CORE: dict[str, dict[str, str]] = {
         "jail": "agenthub.sandboxes.isolation.jail:Jail",
     },
     "sandbox": {
+        "browser": "agenthub.sandboxes.browser.sandbox:BrowserSandbox",
         "echo": "agenthub.sandboxes.echo:EchoSandbox",
         "language": "agenthub.sandboxes.languages.sandbox:LanguageSandbox",
         "lean": "agenthub.sandboxes.lean.sandbox:LeanSandbox",
@@ -133,6 +134,7 @@ _CORE: dict[str, dict[str, str]] = {
     "generator": {
         "arithmetic": "agenthub.generators.arithmetic:generate",
         "lean": "agenthub.generators.lean:generate",
+        "miniwob": "agenthub.generators.miniwob:generate",
         "multihop": "agenthub.generators.multihop:generate",
         "reasoning_gym": "agenthub.generators.reasoning:generate",
     },
