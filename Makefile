@@ -7,6 +7,9 @@ GPU    := $(wildcard /dev/nvidia0)
 PINS   := $(if $(GPU),,-c constraints.txt)
 OUT    ?=
 SEED   ?= 0
+# Workers of the tests; each wants a core and up to 6 GB.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help install train test test-all check format lean bench clean
 help: ## what there is to make
@@ -36,10 +39,10 @@ lean: $(STAMP)
 	@$(BIN)/python scripts/lean-toolchain --unless-native || echo "no Lean toolchain: its tests are skipped by name"
 
 test: check lean ## everything that must hold, in minutes
-	$(BIN)/python -m pytest -m "not slow and not bench and not gpu"
+	$(PYTEST) -m "not slow and not bench and not gpu"
 
 test-all: check lean ## also what takes long
-	$(BIN)/python -m pytest -m "not bench and not gpu"
+	$(PYTEST) -m "not bench and not gpu"
 
 format: $(STAMP) ## put the code into shape
 	$(BIN)/ruff check --fix .

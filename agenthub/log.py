@@ -237,11 +237,14 @@ class EpisodeLog:
 
     def _copy_back(self) -> None:
         """The copier's thread: brings the write-ahead file back into the database beside the writer."""
-        with contextlib.closing(sqlite3.connect(self.path, timeout=2.0)) as connection:
-            while not self._closing.wait(_COPY_EVERY_S):
-                # What cannot be copied now, on a full disk say, is copied another time: it is in the log all the same.
-                with contextlib.suppress(sqlite3.Error):
-                    connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        connection: sqlite3.Connection | None = None
+        while not self._closing.wait(_COPY_EVERY_S):
+            # What cannot be copied now, on a full disk say, is copied another time: it is in the log all the same.
+            with contextlib.suppress(sqlite3.Error):
+                connection = connection or sqlite3.connect(self.path, timeout=2.0)
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        if connection is not None:
+            connection.close()
 
     def _run(self, connection: sqlite3.Connection, loop: asyncio.AbstractEventLoop) -> None:
         """The writer thread: one transaction for all that is handed over together."""

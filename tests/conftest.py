@@ -1,4 +1,5 @@
-"""What every test shares: no deadline for examples, and the time budget of each area, reported at the end."""
+"""What every test shares: no deadline for examples, which tests stay together where several workers run them, and the
+time budget of each area, reported at the end."""
 
 from __future__ import annotations
 
@@ -29,13 +30,31 @@ BUDGET_S = {
 """Seconds of `make test` on two cores, by folder under tests/; what is not named has 45. Reported, never asserted."""
 DEFAULT_BUDGET_S = 45
 
+_TOGETHER = frozenset({"browser", "desktop", "dialects", "docker", "lean", "vllm"})
+"""Areas whose tests share what is dear to start: one worker runs all of an area. Else one runs all of a file."""
+
 _spent: dict[str, float] = defaultdict(float)
 
 
+def _area(nodeid: str) -> str:
+    parts = Path(nodeid.split("::")[0]).parts
+    return parts[1] if len(parts) > 2 else "core"
+
+
+def _budget(area: str) -> int:
+    return BUDGET_S.get(area, DEFAULT_BUDGET_S)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest areas first, so that no worker is left with one of them at the end."""
+    for item in items:
+        area = _area(item.nodeid)
+        item.add_marker(pytest.mark.xdist_group(area if area in _TOGETHER else item.nodeid.split("::")[0]))
+    items.sort(key=lambda item: (_area(item.nodeid) not in _TOGETHER, -_budget(_area(item.nodeid))))
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    parts = Path(report.nodeid.split("::")[0]).parts
-    area = parts[1] if len(parts) > 2 else "core"
-    _spent[area] += report.duration
+    _spent[_area(report.nodeid)] += report.duration
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -43,6 +62,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         return
     terminalreporter.section("seconds by area (budget)")
     for area, spent in sorted(_spent.items(), key=lambda item: -item[1]):
-        budget = BUDGET_S.get(area, DEFAULT_BUDGET_S)
+        budget = _budget(area)
         over = "  over its budget" if spent > budget else ""
         terminalreporter.write_line(f"{area:12} {spent:7.1f} ({budget}){over}")

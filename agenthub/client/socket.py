@@ -176,8 +176,10 @@ async def _read(connection: _Connection) -> None:
         rows = from_json(message.data)
         for row in rows if isinstance(rows, list) else (rows,):
             found = asked.get(row.get("id"))
-            if found is not None and not found.answer.done():
-                found.answer.set_result(row)
+            # Without an id it is about a whole frame that the hub could not read, and nobody else will be told.
+            for it in asked.values() if row.get("id") is None else (found,):
+                if it is not None and not it.answer.done():
+                    it.answer.set_result(row)
     left = [it for it in asked.values() if not it.answer.done()]
     code = connection.socket.close_code
     largest = max((it.size for it in left), default=0)

@@ -234,7 +234,7 @@ class Episode:
     def _shown_to(self, turn: Turn, observations: tuple[Observation, ...], ending: Ending | None) -> Turn:
         """The turn with what it shows, a reminder where that is due."""
         if ending is None and not turn.calls and self.task.on_no_call == "remind":
-            return replace(turn, observations=_REMINDED)
+            observations = _REMINDED
         return replace(turn, observations=observations) if observations else turn
 
     def _keep(

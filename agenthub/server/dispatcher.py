@@ -232,7 +232,7 @@ class Dispatcher:
             if not self._stopping and self.journal.tracing is None and self._owns(step.episode, who):
                 who.account.step()
                 counted = True
-                if self.table.step_now(step, answered):
+                if self.table.begin(step, answered):
                     return
         except Exception as error:  # the boundary
             then(self.journal.refused("step", about, who, started, error))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from agenthub.codec import encode, trajectory_hash
@@ -43,6 +43,11 @@ class Pending:
         if self.job is None:
             self.job = Job()
         return await self.job.join()
+
+    def then(self, told: Callable[[bytes | WireError], None]) -> None:
+        """Call `told` with the answer of a step that has a job."""
+        if self.job is not None:
+            self.job.then(told)
 
     def settle(self, answer: bytes | WireError) -> None:
         """Tell whoever joined a step that was played at once; they see later what becomes of one that failed."""

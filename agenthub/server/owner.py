@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -21,15 +21,13 @@ def stopping() -> WireError:
 
 
 class Owner:
-    """A task group of the server's; a client that vanishes cancels nothing in it."""
+    """Whose tasks the server's work is; a client that vanishes cancels nothing of it."""
 
     def __init__(self) -> None:
-        self._group = asyncio.TaskGroup()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
     async def __aenter__(self) -> Owner:
-        await self._group.__aenter__()
         return self
 
     async def __aexit__(
@@ -37,10 +35,10 @@ class Owner:
     ) -> None:
         """Cancel what still runs and wait for it."""
         self._closed = True
-        for task in list(self._tasks):
-            task.cancel()
-        # Not the error of the body: everything is cancelled already, and a group would wrap that error in another.
-        await self._group.__aexit__(None, None, None)
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks)
 
     def start(self, work: Coroutine[Any, Any, T]) -> Job[T]:
         """Begin `work`; await the job's `join` for its result.
@@ -52,10 +50,14 @@ class Owner:
             work.close()
             raise stopping()
         job: Job[T] = Job()
-        job.task = self._group.create_task(job.run(work))
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            job.settle(work)
+
+        job.task = asyncio.get_running_loop().create_task(job.run(work))
         self._tasks.add(job.task)
-        job.task.add_done_callback(self._tasks.discard)
-        job.task.add_done_callback(lambda _: job.settle(work))
+        job.task.add_done_callback(ended)
         return job
 
 
@@ -67,6 +69,15 @@ class Job(Generic[T]):
         self._result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         # A result that nobody waits for any more is not worth a warning.
         self._result.add_done_callback(lambda future: future.cancelled() or future.exception())
+
+    def then(self, told: Callable[[T | WireError], None]) -> None:
+        """Call `told` with the result, or with what `join` would raise."""
+
+        def done(future: asyncio.Future[T]) -> None:
+            error = future.exception()
+            told(future.result() if error is None else boundary(error))
+
+        self._result.add_done_callback(done)
 
     def set(self, result: T | WireError) -> None:
         """The result of work that is no task."""

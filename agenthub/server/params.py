@@ -52,6 +52,9 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Id = Annotated[str, Field(max_length=200)]
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 class _Params(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -166,7 +169,7 @@ def canonical_json(model: BaseModel) -> bytes:
         WireError: 400 `malformed_json`: a number is too large to be a float.
     """
     try:
-        text = json.dumps(model.model_dump(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        text = _CANONICAL.encode(model.model_dump())
     except ValueError:
         raise WireError("malformed_json", 400, "the body is not JSON: a number is out of range") from None
     return text.encode("ascii")

@@ -13,17 +13,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from agenthub.episodes import Episode
-from agenthub.errors import AgenthubError, HostFault, UserError, WireError
+from agenthub.errors import AgenthubError, UserError, WireError
 from agenthub.log import EpisodeLog, EpisodeRow, StepRow, WriteRow
 from agenthub.records import Outcome, Trajectory
-from agenthub.server.answers import boundary, digest, dumps, quick_dumps
-from agenthub.server.live import Live, Pending, end_row, turn_conflict, turn_order
+from agenthub.server.answers import digest, dumps
+from agenthub.server.live import Live, end_row, turn_conflict, turn_order
 from agenthub.server.metrics import Metrics
 from agenthub.server.owner import Job, Owner
 from agenthub.server.params import canonical_json
 from agenthub.server.quarantine import Quarantine
 from agenthub.server.recovery import Left, Recovery
-from agenthub.wire import StepDone, StepOf
+from agenthub.server.stepping import Stepping
+from agenthub.wire import StepOf
 
 __all__ = ["EpisodeTable", "unknown_episode"]
 
@@ -43,6 +44,7 @@ class EpisodeTable:
         self._left: dict[str, Left] = {}
         """Of a killed hub, and not asked for yet."""
         self._reading: dict[str, Job[None]] = {}
+        self._stepping = Stepping(log, owner, metrics, recovery, spoilt=self._spoilt, forget=self._forget)
 
     def __len__(self) -> int:
         return len(self._live) + len(self._left)
@@ -103,7 +105,7 @@ class EpisodeTable:
             if pending.hash != hashed:
                 raise turn_conflict(request.episode, request.turn)
             if pending.failed:
-                pending.job = self._owner.start(self._play(live, pending, request))
+                self._stepping.again(live, pending, request)
         elif request.turn < live.episode.next_turn and (pending is None or request.turn < pending.turn):
             return await self._answered(live, request, hashed)
         elif live.ending is not None or live.episode.done:
@@ -111,105 +113,29 @@ class EpisodeTable:
         elif pending is not None or request.turn != live.episode.next_turn:
             raise turn_order(request.episode, request.turn, pending.turn if pending else live.episode.next_turn)
         else:
-            pending = live.pending = Pending(request.turn, hashed, body)
-            pending.job = self._owner.start(self._play(live, pending, request))
+            pending = self._stepping.start(live, request, body, hashed)
         return await pending.join()
 
-    def step_now(self, request: StepOf, then: Callable[[bytes | WireError], None]) -> bool:
-        """`step`, where the turn can be played at once: `then` is called with the answer after its commit.
+    def begin(self, request: StepOf, then: Callable[[bytes | WireError], None]) -> bool:
+        """`step`, where it is the next one of a live episode: `then` is called with the answer after its commit.
 
-        False where it cannot: nothing has happened then, and `then` is not called. Most steps of a hub under load come
-        this way: a task for each of them costs more than the step.
+        False where it is not, or nobody can say yet; nothing has happened then, and `then` is not called. Nearly every
+        step of a hub under load comes this way, and where no sandbox takes its time, without a task.
 
         Raises:
             WireError: as `step` does for facts about tokens that do not fit.
         """
         live = self._live.get(request.episode)
-        if live is None or live.pending is not None or live.ending is not None or live.files.locked():
+        if live is None or live.pending is not None or live.ending is not None or live.episode.done:
             return False
-        episode = live.episode
-        if request.turn != episode.next_turn:
+        if request.turn != live.episode.next_turn:
             return False
         body = canonical_json(request)
-        done = episode.step_now(request.action, timeout_s=request.timeout_s, generation=request.generation)
-        if done is None:
-            return False
-        live.mark.begin()
         live.renew()
-        pending = Pending(request.turn, digest(body), body)
-        try:
-            self._played(live, pending, done)
-        except Exception:
-            # A bug after the turn was played: it will never be in the log, so the episode ends here.
-            live.ending = self._owner.start(self._end(live))
-            raise
-        live.pending = pending
-
-        def logged(fault: HostFault | None) -> None:
-            answer = pending.answer if fault is None else boundary(fault)
-            if fault is None:
-                self._logged(live, pending)
-            pending.settle(answer)
-            then(answer)
-
-        self._log.append_soon(pending.entries, logged)
+        if live.files.locked() or not self._stepping.now(live, request, body, then):
+            pending = self._stepping.start(live, request, body, digest(body))
+            pending.then(then)
         return True
-
-    async def _play(self, live: Live, pending: Pending, request: StepOf) -> bytes:
-        """Play the pending step, unless only its logging failed, and log it."""
-        if not pending.entries:
-            try:
-                async with live.files:
-                    if live.episode.asleep:
-                        await self._recovery.wake(live)
-                    live.mark.begin()
-                    done = await live.episode.step(
-                        request.action, timeout_s=request.timeout_s, generation=request.generation
-                    )
-                self._played(live, pending, done)
-            except WireError:
-                live.pending = None
-                live.mark.undone()
-                raise
-            except Exception:
-                # A bug in the middle of a turn: what the episode holds now is not known, so it ends here.
-                live.pending = None
-                live.ending = live.ending or self._owner.start(self._end(live))
-                raise
-        await self._log.append(*pending.entries)
-        self._logged(live, pending)
-        return pending.answer
-
-    def _logged(self, live: Live, pending: Pending) -> None:
-        live.pending = None
-        live.mark.logged()
-        live.last = next(row for row in pending.entries if isinstance(row, StepRow))
-        live.renew()
-        self._metrics.count("steps")
-        if live.episode.trajectory is not None:
-            self._forget(live, live.episode.trajectory)
-
-    def _played(self, live: Live, pending: Pending, done: StepDone) -> None:
-        row = {**vars(done), "episode": live.episode.id}
-        end = live.episode.trajectory
-        if end is not None:
-            live.release()
-        ended = [] if end is None else [end_row(live, end, done.info.get("hash"))]
-        if ended:
-            row["info"] = {**done.info, "hash": ended[0].hash}
-        pending.answer = quick_dumps(row)
-        played = live.episode.last
-        step = StepRow(
-            episode=live.episode.id,
-            turn=pending.turn,
-            hash=pending.hash,
-            body=pending.body,
-            answer=pending.answer,
-            at_s=played.at_s,
-            seconds=played.turn.seconds,
-            restored=played.restored,
-        )
-        pending.entries = [step, *ended]
 
     async def _answered(self, live: Live, request: StepOf, hashed: str) -> bytes:
         last = live.last
@@ -271,6 +197,9 @@ class EpisodeTable:
         if live.ending is None or live.ending.failed:
             live.ending = self._owner.start(self._end(live))
         return await live.ending.join()
+
+    def _spoilt(self, live: Live) -> None:
+        live.ending = live.ending or self._owner.start(self._end(live))
 
     async def _end(self, live: Live) -> bytes:
         """Cancel the episode (and the step in progress, unless it was played), log its end and forget it."""

@@ -86,6 +86,8 @@ class _Connection:
         self._room = asyncio.Event()
         self._out: list[tuple[bytes, bool]] = []
         """Answers that wait to be sent, and whether each belongs into a list."""
+        self._unsent = 0
+        """Their octets, and those of the answers that are being sent."""
         self._sending: asyncio.Task[None] | None = None
 
     async def serve(self) -> None:
@@ -179,6 +181,11 @@ class _Connection:
         """
         if self._socket.closed:
             return
+        self._unsent += len(row)
+        buffered = 0 if self._transport is None else self._transport.get_write_buffer_size()
+        if self._unsent + buffered > self._max_unread:
+            self._close()
+            return
         self._out.append((row, listed))
         if self._sending is None or self._sending.done():
             self._sending = asyncio.ensure_future(self._flush())
@@ -186,38 +193,38 @@ class _Connection:
     async def _flush(self) -> None:
         while self._out:
             rows, self._out = self._out, []
-            waiting = sum(len(row) for row, _ in rows)
-            if self._transport is not None:
-                waiting += self._transport.get_write_buffer_size()
-            if waiting > self._max_unread:
-                self._close()
-                return
             try:
-                for frame in _frames(rows):
+                for frame, octets in _frames(rows):
+                    # From here on the transport counts them.
+                    self._unsent -= octets
                     await self._socket.send_frame(frame, WSMsgType.TEXT)
             except ConnectionError:
+                self._close()
                 return
 
     def _close(self) -> None:
+        """Cut the connection off, and keep nothing for it."""
+        self._out.clear()
+        self._unsent = 0
         if self._transport is not None:
             self._transport.abort()
 
 
-def _frames(rows: Sequence[tuple[bytes, bool]]) -> Iterator[bytes]:
-    """Answers as frames: those of lists together, up to a megabyte, the others by themselves."""
+def _frames(rows: Sequence[tuple[bytes, bool]]) -> Iterator[tuple[bytes, int]]:
+    """Answers as frames, each with the octets of its answers: those of lists together, up to a megabyte."""
     together: list[bytes] = []
     size = 0
     for row, listed in rows:
         if not listed:
-            yield row
+            yield row, len(row)
             continue
         if together and size + len(row) > _LIST_BYTES:
-            yield b"[%b]" % b",".join(together)
+            yield b"[%b]" % b",".join(together), size
             together, size = [], 0
         together.append(row)
         size += len(row)
     if together:
-        yield b"[%b]" % b",".join(together)
+        yield b"[%b]" % b",".join(together), size
 
 
 def _identity(values: dict[str, Any]) -> bytes:

@@ -32,6 +32,9 @@ class Shown:
     """Hash of everything that was read; empty where all of it is shown."""
 
 
+_NOTHING = Shown(text="", truncated=False, sha256="")
+
+
 class Capture:
     """One stream of one turn: keeps `shown_bytes`, half from the start and half from the end, and counts the rest."""
 
@@ -39,13 +42,17 @@ class Capture:
         self._half = max(1, shown_bytes // 2)
         self._head = bytearray()
         self._tail = bytearray()
-        self._hash = hashlib.sha256()
+        self._hash: hashlib._Hash | None = None
+        """Of everything, from the moment when something is dropped."""
         self.total = 0
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the stream."""
         self.total += len(data)
-        self._hash.update(data)
+        if self._hash is not None:
+            self._hash.update(data)
+        elif self.total > 2 * self._half:
+            self._hash = hashlib.sha256(self._head + self._tail + data)
         room = self._half - len(self._head)
         if room > 0:
             self._head += data[:room]
@@ -56,9 +63,11 @@ class Capture:
 
     def shown(self) -> Shown:
         """Head, a line that says how much is missing, and tail."""
+        if not self.total:
+            return _NOTHING
         tail = self._tail[-self._half :]
         cut = self.total - len(self._head) - len(tail)
-        if cut <= 0:
+        if cut <= 0 or self._hash is None:
             return Shown(text=_decoded(bytes(self._head + tail)), truncated=False, sha256="")
         head = _decoded(_whole_end(bytes(self._head)))
         text = f"{head}\n... {cut} bytes cut ...\n{_decoded(_whole_start(bytes(tail)))}"

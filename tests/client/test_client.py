@@ -8,6 +8,8 @@ import threading
 from pathlib import Path
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from agenthub.client import BatchStep, BlockingHub, Hub
 from agenthub.codec import trajectory_hash
@@ -172,3 +174,21 @@ async def test_a_hub_without_room_is_asked_again(tmp_path: Path) -> None:
         assert len(await waiting) == 1
         with pytest.raises(WireError, match="in all"):
             await first.fork(3)
+
+
+async def test_an_answer_to_no_request_in_particular_ends_the_wait_of_all() -> None:
+    async def answer(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async for _ in socket:
+            row = {"id": None, "status": 400, "error": {"code": "malformed_json", "message": "no JSON", "detail": None}}
+            await socket.send_json(row)
+        return socket
+
+    app = web.Application()
+    app.router.add_get("/v1/ws", answer)
+    async with TestServer(app) as server, Hub(str(server.make_url("/")), retry_s=60) as client:
+        for waiting in [asyncio.ensure_future(client.call("lease", {"episode": "ep-1"})) for _ in range(3)]:
+            with pytest.raises(WireError, match="no JSON"):
+                async with asyncio.timeout(30):
+                    await waiting

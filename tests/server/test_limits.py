@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -172,3 +173,21 @@ async def test_beyond_the_last_connection_one_is_told_to_come_back(tmp_path: Pat
                     if response.status == 200:
                         return
             raise AssertionError("closed connections are not given back")
+
+
+async def test_what_a_websocket_does_not_read_is_bounded_before_any_clock_says_so(tmp_path: Path) -> None:
+    patient = Patience(unread_s=600.0, max_unread=1 << 20)
+    async with hub(tmp_path, patience=patient) as served, raw(served, limit=1 << 10) as (reader, writer):
+        writer.write(
+            b"GET /v1/ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
+        )
+        await reader.readuntil(b"\r\n\r\n")
+        asked = frame({"id": 1, "op": "tasks", "suite": "fakes", "limit": 1000})
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(LONG_S):
+                while not writer.transport.is_closing():
+                    writer.write(asked)
+                    await writer.drain()
+                    await asyncio.sleep(0)  # reads nothing
+        await answers(served)
