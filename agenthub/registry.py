@@ -79,6 +79,7 @@ _CORE: dict[str, dict[str, str]] = {
     },
     "sandbox": {
         "browser": "agenthub.sandboxes.browser.sandbox:BrowserSandbox",
+        "calculator": "agenthub.sandboxes.calculator:CalculatorSandbox",
         "echo": "agenthub.sandboxes.echo:EchoSandbox",
         "language": "agenthub.sandboxes.languages.sandbox:LanguageSandbox",
         "lean": "agenthub.sandboxes.lean.sandbox:LeanSandbox",
@@ -210,6 +211,7 @@ _TRAINER: dict[str, dict[str, str]] = {
         "r2vpo": "agenthub.trainers.losses:R2VPO",
         "reinforce": "agenthub.trainers.losses:Reinforce",
         "reval": "agenthub.trainers.losses:ReVal",
+        "rl_sft": "agenthub.trainers.losses:RLSFT",
         "sapo": "agenthub.trainers.losses:SAPO",
         "sft": "agenthub.trainers.losses:SFT",
         "thor": "agenthub.trainers.losses:THORLoss",
@@ -250,6 +252,7 @@ _EXPERIMENTAL: dict[str, dict[str, str]] = {
         "convex_kl": "the mixture of ReMix, of which there is no training code",
         "r2vpo": "lambda, delta and eta; there is no official code",
         "reval": "that turns after the first add their log-probabilities and no value of their own",
+        "rl_sft": "the lengths of the phases, and that episodes go on being played while it imitates",
     },
     "roles": {"vision_zero": "the arithmetic alone is checked: no suite plays it"},
     "rollout": {

@@ -15,7 +15,9 @@ from pydantic import Field, field_validator, model_validator
 from agenthub.config import ConfigModel, load_yaml, read_document
 from agenthub.errors import ConfigError, UserError, nearest
 from agenthub.trainers.critic import CriticConfig
+from agenthub.trainers.experts.config import ExpertsConfig
 from agenthub.trainers.plugins import lacking, make
+from agenthub.trainers.refilling import RefillConfig
 
 __all__ = [
     "ControlsConfig",
@@ -121,7 +123,8 @@ class PolicyConfig(ConfigModel):
 
     uses: Literal["embedded", "vllm"] = "embedded"
     model: str | None = Field(
-        default=None, description="a Hugging Face directory; null is the tiny policy of the package"
+        default=None,
+        description="a Hugging Face directory, or a run's folder (its newest checkpoint); null is the tiny policy",
     )
     vllm: VllmConfig = VllmConfig()
 
@@ -213,11 +216,13 @@ class Recipe(ConfigModel):
     loss: UsesLoss
     regularise: tuple[UsesLoss, ...] = Field(default=(), description="losses that are added to the first")
     shaping: tuple[UsesShaping, ...] = Field(default=(), description="components that the trainer adds to the rewards")
+    refill: RefillConfig | None = Field(default=None, description="groups that the filter throws away are played anew")
     reference: Literal["none", "initial"] = Field(
         default="none", description="initial: a frozen copy of the first weights"
     )
     teacher: str | None = Field(default=None, description="a Hugging Face directory with the same tokenizer")
     critic: CriticConfig | None = Field(default=None, description="a value head; null trains none")
+    experts: ExpertsConfig | None = Field(default=None, description="recorded trajectories that train too")
     optim: OptimConfig = OptimConfig()
     sync_bound: float = Field(
         default=1e-3, gt=0.0, description="largest difference of a log-probability after a push, nats"
@@ -249,6 +254,7 @@ class Recipe(ConfigModel):
     def provides(self) -> frozenset[str]:
         """What plug-ins may need that this recipe gives, of `plugins.NEEDS`."""
         given = {"ref": self.reference != "none", "teacher": self.teacher is not None, "value": self.critic is not None}
+        given["experts"] = self.experts is not None
         told = self.policy.uses == "embedded" or self.policy.vllm.entropy_top_k > 0
         given["entropies"] = told
         trained = frozenset(TRAINED) - {"entropies"}
@@ -256,7 +262,10 @@ class Recipe(ConfigModel):
 
     def _check_plugins(self) -> None:
         """Refuse what cannot work together before anything starts."""
-        for part in (self.credit, self.loss, *self.regularise):
+        losses = (self.loss, *self.regularise)
+        if self.experts is not None and not any("experts" in part.make().needs for part in losses):
+            raise ValueError(f"experts are given, and loss {self.loss.uses!r} learns nothing from them; chord does")
+        for part in (self.credit, *losses):
             problem = lacking(part.kind, part.uses, part.make(), self.provides())
             if problem:
                 raise ValueError(problem)

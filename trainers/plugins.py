@@ -41,6 +41,7 @@ __all__ = [
 
 NEEDS: Mapping[str, str] = {
     "entropies": "a policy that tells the entropies of its tokens",
+    "experts": "recorded trajectories to learn from; set experts: {source: oracle}",
     "first_state_logsumexp": "the logits of the trained model",
     "fork": "episodes that are forked: a rollout that branches",
     "ref": "a reference model; set reference: initial",

@@ -21,12 +21,21 @@ def update_line(row: Mapping[str, Any], updates: int) -> str:
     dropped = ", ".join(f"{count} {reason}" for reason, count in row["dropped"].items())
     width = len(str(updates))
     return (
-        f"update {row['update']:>{width}}/{updates}  success {row['success']:.3f}  reward {row['reward']:.3f}  "
-        f"void {row['void_rate']:.3f}  kept {row['kept']}{f' dropped {dropped}' if dropped else ''}  "
+        f"update {row['update']:>{width}}/{updates}  {_played(row)}  "
+        f"void {row['void_rate'] or 0.0:.3f}  kept {row['kept']}{f' dropped {dropped}' if dropped else ''}  "
         f"infra_fault {row['replayed']} env_fault {row['dropped'].get('env_fault', 0)}  "
         f"grad {row['grad_norm']:.3f}  entropy {row['entropy']:.3f}  {row['tokens_per_s']:.0f} tok/s  "
         f"{sum(seconds.values()):.2f} s ({split})"
     )
+
+
+def _played(row: Mapping[str, Any]) -> str:
+    """Success and reward of what the policy played; experts' tokens where there are any."""
+    experts: Mapping[str, int] = row.get("experts", {})
+    shown = f"experts {experts['trajectories']} ({experts['tokens']} tok)" if experts else ""
+    if row["success"] is None:
+        return shown
+    return f"success {row['success']:.3f}  reward {row['reward']:.3f}{f'  {shown}' if shown else ''}"
 
 
 def evaluation_text(evaluation: Evaluation) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,13 @@ from agenthub.trainers.checkpoint import Checkpoints
 from agenthub.trainers.config import Recipe
 from agenthub.trainers.critic import Critic
 from agenthub.trainers.evaluate import Evaluation, evaluate
+from agenthub.trainers.experts.beside import Experts, open_experts
+from agenthub.trainers.flow import Collects
 from agenthub.trainers.folder import RunFolder
 from agenthub.trainers.hub import hub_of, protocol_of, task_ids
 from agenthub.trainers.learner import Learner
 from agenthub.trainers.loop import Parts, Reporter, Trainer
+from agenthub.trainers.refill import Refill
 from agenthub.trainers.scoring import Models as BesideModels
 from agenthub.trainers.serving import Models, Serving, serving
 
@@ -58,10 +61,25 @@ def load_models(recipe: Recipe) -> Models:
     torch.use_deterministic_algorithms(recipe.deterministic)
     torch.manual_seed(recipe.seed)
     path = TINY if recipe.policy.model in (None, "tiny") else Path(str(recipe.policy.model))
+    path, weights = _of_run(path)
     if recipe.policy.uses == "vllm":
         check_model(path, chat=recipe.renderer == "chat", context=recipe.policy.vllm.context)
     model, tokenizer = load_model(path)
+    if weights is not None:
+        model.load_state_dict(weights)
     return Models(path=path, learner=model, tokenizer=tokenizer)
+
+
+def _of_run(path: Path) -> tuple[Path, Any]:
+    """The model directory behind a run's folder and the weights of its newest checkpoint; (path, None) for others."""
+    if not (path / "checkpoints").is_dir():
+        return path, None
+    checkpoint, _ = Checkpoints(path / "checkpoints", keep=1).latest()
+    if checkpoint is None:
+        raise UserError(f"{path} has no checkpoint yet")
+    base = load_yaml(path / "config.yaml", Recipe).policy.model
+    first, _ = _of_run(TINY if base in (None, "tiny") else Path(str(base)))
+    return first, checkpoint.state["learner"]["model"]
 
 
 def load_policy(name: str) -> tuple[EmbeddedPolicy, int]:
@@ -77,7 +95,7 @@ def load_policy(name: str) -> tuple[EmbeddedPolicy, int]:
     checkpoint, _ = Checkpoints(path / "checkpoints", keep=1).latest()
     if checkpoint is None:
         raise UserError(f"{path} has no checkpoint yet")
-    policy = EmbeddedPolicy(load_yaml(path / "config.yaml", Recipe).policy.model or "tiny")
+    policy = EmbeddedPolicy(_of_run(path)[0])
     policy.load_state(checkpoint.state["learner"]["model"], checkpoint.update)
     return policy, checkpoint.update
 
@@ -135,11 +153,13 @@ async def train(
     """
     recipe = folder.recipe
     async with serving(recipe, models, folder.path) as served, hub_of(url, folder.path / "hub", tasks) as hub:
-        parts = await _parts(hub, recipe, models, served)
+        parts = await _parts(hub, recipe, models, served, run=folder.path, tasks=tasks)
         await Trainer(parts, folder, reporter).run()
 
 
-async def _parts(hub: Hub, recipe: Recipe, models: Models, served: Serving) -> Parts:
+async def _parts(
+    hub: Hub, recipe: Recipe, models: Models, served: Serving, *, run: Path, tasks: Sequence[Path]
+) -> Parts:
     policy = served.policy
     protocol = await protocol_of(hub, recipe.suite)
     renderer = renderer_for(recipe.renderer, models.tokenizer, protocol)
@@ -155,8 +175,11 @@ async def _parts(hub: Hub, recipe: Recipe, models: Models, served: Serving) -> P
     if both:
         raise UserError(f"split {recipe.split!r} shares {len(both)} tasks with what is held out; use two splits")
     sampling = Sampling(temperature=size.temperature, max_tokens=size.max_tokens)
+    experts = _experts(recipe, hub, models, renderer, protocol, train_ids, run, tasks)
+    train_ids = experts.known(recipe.suite, train_ids) if experts else train_ids
+    around = _around(recipe, train_ids, experts)
     return Parts(
-        collector=lambda: _collector(hub, policy, renderer, protocol, sampling, blank=blank),
+        collector=lambda: around(_collector(hub, policy, renderer, protocol, sampling, blank=blank)),
         evaluator=evaluator,
         held_out=held_out,
         sampler=recipe.sampler.make().start(train_ids, recipe.seed),
@@ -176,6 +199,44 @@ async def _parts(hub: Hub, recipe: Recipe, models: Models, served: Serving) -> P
         serving=policy.weight_version,
         decode=models.tokenizer.decode,
     )
+
+
+def _experts(
+    recipe: Recipe,
+    hub: Hub,
+    models: Models,
+    renderer: Renderer,
+    protocol: str,
+    train: Sequence[str],
+    run: Path,
+    tasks: Sequence[Path],
+) -> Experts | None:
+    if recipe.experts is None:
+        return None
+    return open_experts(
+        recipe.experts,
+        suite=recipe.suite,
+        train=train,
+        run=run,
+        tasks=tasks,
+        hub=hub,
+        tokenizer=models.tokenizer,
+        renderer=renderer,
+        native=protocol == "native",
+    )
+
+
+def _around(recipe: Recipe, train: Sequence[str], experts: Experts | None) -> Callable[[Collects], Collects]:
+    """What a recipe puts around its collector: groups played anew, then experts beside them."""
+
+    def wrapped(inner: Collects) -> Collects:
+        if recipe.refill is not None:
+            shaping = [part.make() for part in recipe.shaping]
+            rounds = recipe.refill.rounds
+            inner = Refill(inner, filter=recipe.filter.make(), shaping=shaping, tasks=train, rounds=rounds)
+        return experts.beside(inner) if experts is not None else inner
+
+    return wrapped
 
 
 async def evaluate_policy(

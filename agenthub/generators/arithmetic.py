@@ -17,6 +17,7 @@ from agenthub.errors import UnknownName, UserError
 
 __all__ = ["KINDS", "Problem", "generate", "part_of", "problems", "solution"]
 
+_SETTINGS = ("calls", "kinds", "part")
 _TRIES = 10_000
 _HELD_OUT_OF = 5
 """One question in five is of the part `eval`."""
@@ -99,14 +100,18 @@ def generate(config: Mapping[str, Any], seed: int, count: int) -> Iterator[dict[
     """Task rows with distinct questions, for a suite's source.
 
     Args:
-        config: `kinds` (list of names) and `part` (`train` or `eval`), both optional.
+        config: `kinds` (list of names), `part` (`train` or `eval`) and `calls` (how often the oracle asks its tool, 1:
+            more for one that fails at first), all optional.
 
     Raises:
         UserError: a key of `config` is not known, or there are not `count` distinct questions.
     """
     for key in config:
-        if key not in ("kinds", "part"):
-            raise UnknownName("setting of the arithmetic generator", str(key), ("kinds", "part"))
+        if key not in _SETTINGS:
+            raise UnknownName("setting of the arithmetic generator", str(key), _SETTINGS)
+    calls = config.get("calls", 1)
+    if isinstance(calls, bool) or not isinstance(calls, int) or calls < 1:
+        raise UserError(f"generator arithmetic: calls is {calls!r}; expected a whole number from 1")
     stream = _stream(seed, config.get("kinds"), config.get("part"))
     seen: set[str] = set()
     for index in range(count):
@@ -114,11 +119,12 @@ def generate(config: Mapping[str, Any], seed: int, count: int) -> Iterator[dict[
         if problem is None:
             raise UserError(f"generator arithmetic has only {index} distinct questions here; {count} were asked for")
         seen.add(problem.question)
+        call, answer = solution(problem)
         yield {
             "id": f"{index:05d}",
             "prompt": {"user": problem.question},
             "target": {"answer": problem.answer},
-            "solution": {"turns": list(solution(problem))},
+            "solution": {"turns": [*([call] * calls), answer]},
             "metadata": {"kind": problem.kind, "difficulty": len(str(abs(problem.answer))) - 2},
         }
 

@@ -14,6 +14,7 @@ from agenthub.rollout import turn_seed
 from agenthub.trainers.batch import build_batch
 from agenthub.trainers.config import Recipe
 from agenthub.trainers.critic import Critic
+from agenthub.trainers.experts.library import Library, as_expert
 from agenthub.trainers.learner import Learner
 from agenthub.trainers.plugins import needs_of
 from agenthub.trainers.scoring import Models
@@ -71,6 +72,19 @@ class Game:
         return replace(base, task=f"suite/{task}", group=f"u{number}/{place}", turns=tuple(turns))
 
 
+def oracle(task: str) -> Trajectory:
+    """A trajectory that wins a task, as an expert of it."""
+    calls, answer = [10, 11], [2, 3]
+    opening = [2 + sum(task.encode()) % 9, 5, 6]
+    base = trajectory((CODE, ANSWER), reward=1.0, turn_rewards=[0.5])
+    turns = []
+    for one, prompt, ids in zip(base.turns, (opening, [*opening, *calls, 4, 6]), (calls, answer), strict=True):
+        assert one.generation is not None
+        generation = replace(one.generation, prompt_ids=ints(prompt), ids=ints(ids), logprobs=floats([-0.5, -0.5]))
+        turns.append(replace(one, generation=generation))
+    return replace(base, task=f"suite/{task}", turns=tuple(turns))
+
+
 class Run:
     """A recipe's stages in the order of the loop, on the game."""
 
@@ -95,6 +109,10 @@ class Run:
         self.learner = Learner(model, recipe.loss.make(), optim, regularisers=regularisers, beside=beside)
         self.metrics: list[dict[str, float]] = []
         self.tasks: list[str] = []
+        self.library = Library()
+        if recipe.experts is not None and recipe.experts.source == "oracle":
+            for task in TASKS:
+                self.library.add(oracle(task))
         self.seen: dict[str, float] = {}
 
     async def update(self, number: int) -> None:
@@ -103,7 +121,10 @@ class Run:
         self.tasks += drawn
         fresh = await self.game.play(drawn, 4, number)
         earlier = self.sampler.replay(fresh)
-        batch = build_batch([*fresh, *earlier])
+        experts = self._experts(fresh)
+        if self.recipe.experts is not None and self.recipe.experts.only:
+            fresh = []
+        batch = build_batch([*fresh, *experts, *earlier])
         for part in self.recipe.shaping:
             batch = replace(batch, rewards=batch.rewards + part.make().component(batch))
         filtered = self.filter.apply(batch)
@@ -121,12 +142,28 @@ class Run:
         self.policy.load_state(self.learner.model.state_dict(), number)
         self.seen = {
             "earlier": len(earlier),
+            "experts": len(experts),
             "reasons": len(filtered.reasons),
             "steps": stats.steps,
             "advantages": float(np.unique(np.round(batch.advantages, 6)).size),
             "weighed": float((weights != 1.0).sum()),
             "tokens_dropped": float((~keep).sum()),
         }
+
+    def _experts(self, fresh: list[Trajectory]) -> list[Trajectory]:
+        """Beside each group, from the library; what the run itself has solved joins that afterwards."""
+        config = self.recipe.experts
+        if config is None:
+            return []
+        found = []
+        for place, (group, task) in enumerate({one.group: one.task for one in fresh}.items()):
+            rows = self.library.pick(task if config.match == "task" else None, config.per_group, place)
+            found += [as_expert(row, group, 100 + n) for n, row in enumerate(rows) if isinstance(row, Trajectory)]
+        if config.source == "own":
+            for one in fresh:
+                if one.rewards.get("outcome") == 1.0:
+                    self.library.add(one)
+        return found
 
     def weights(self) -> torch.Tensor:
         """All of the model's, flat."""

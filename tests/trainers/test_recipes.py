@@ -20,6 +20,10 @@ LIKE_GRPO = {"grpo"}
 AGREED = {"tis", "mis", "icepop", "rejection", "opsm"}
 """Corrections: engine and trainer are one here, so that they must leave everything as it is."""
 FIRED: dict[str, Callable[[Run], bool]] = {
+    "ahpo": lambda run: 0 < run.metrics[0]["expert_tokens"] <= 8,
+    "chord": lambda run: run.metrics[-1]["expert_tokens"] > 0 and run.metrics[-1]["mu"] > 0.0,
+    "sft": lambda run: run.metrics[-1]["expert_tokens"] > 0,
+    "stepfun": lambda run: [row["imitates"] for row in run.metrics] == [0.0, 1.0, 1.0] and run.seen["experts"] > 0,
     "bapo": lambda run: any(row["clip_high"] > 1.2 for row in run.metrics),
     "craft_gui": lambda run: set(run.tasks[:4]) != set(run.tasks[4:8]),
     "limr": lambda run: len(set(run.tasks[4:])) < 4,
@@ -43,6 +47,7 @@ FIRED: dict[str, Callable[[Run], bool]] = {
 SMALL = {
     "craft_gui": ["sampler.args.draws=4"],
     "limr": ["sampler.args.epochs=1"],
+    "stepfun": ["loss.args.rl=1", "loss.args.sft=2"],
 }
 """A game of four tasks and three updates has its mechanisms within reach."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agenthub.trainers.losses.base import PolicyLoss, Tokens
 from agenthub.trainers.losses.clipped import BAPO, CISPO, PPO, clipped_surrogate
-from agenthub.trainers.losses.expert import AHPO, CHORD, SFT, CritiqueGRPO, THORLoss
+from agenthub.trainers.losses.expert import AHPO, CHORD, RLSFT, SFT, CritiqueGRPO, THORLoss
 from agenthub.trainers.losses.regularise import KL, Chi2, ConvexKL, ReVal, kl_estimate
 from agenthub.trainers.losses.sequence import GSPO, GSPOToken
 from agenthub.trainers.losses.smooth import NFT, R2VPO, SAPO, MiniRL, OPMDLoss, Reinforce
@@ -19,6 +19,7 @@ __all__ = [
     "NFT",
     "PPO",
     "R2VPO",
+    "RLSFT",
     "SAPO",
     "SFT",
     "Chi2",

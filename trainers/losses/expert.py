@@ -16,7 +16,7 @@ from agenthub.trainers.losses.clipped import PPO
 from agenthub.trainers.plugins import LossState
 from agenthub.trainers.types import EXPERT, REFINED, Batch
 
-__all__ = ["AHPO", "CHORD", "SFT", "CritiqueGRPO", "THORLoss", "expert_tokens"]
+__all__ = ["AHPO", "CHORD", "RLSFT", "SFT", "CritiqueGRPO", "THORLoss", "expert_tokens"]
 
 
 def expert_tokens(lp: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -36,6 +36,7 @@ class SFT(PPO):
     Source: maximum likelihood on recorded trajectories.
     """
 
+    needs: ClassVar[frozenset[str]] = frozenset({"experts"})
     inert_at_zero: ClassVar[bool] = False
     reinforce_at_one: ClassVar[bool] = False
 
@@ -53,6 +54,7 @@ class CHORD(PPO):
     Source: CHORD, arXiv 2508.11408; Trinity-RFT, chord_policy_loss.py.
     """
 
+    needs: ClassVar[frozenset[str]] = frozenset({"experts"})
     inert_at_zero: ClassVar[bool] = False
     reinforce_at_one: ClassVar[bool] = False
     peak: float = 0.1
@@ -100,6 +102,7 @@ class AHPO(PPO):
     Source: AHPO in MM-HELIX, arXiv 2510.08540; no code. `right` is assumed.
     """
 
+    needs: ClassVar[frozenset[str]] = frozenset({"experts"})
     inert_at_zero: ClassVar[bool] = False
     reinforce_at_one: ClassVar[bool] = False
     right: int = 2
@@ -116,6 +119,42 @@ class AHPO(PPO):
         open_ = [self.gate(int(solved)) for solved in batch.peers_solved]
         mask = mask & torch.tensor(open_, device=lp.device)[torch.as_tensor(batch.trajectory_of_token).long()]
         return [self.term(w.detach() * loss, tokens.mask, metrics), self.term(-lp, mask, _share(mask))]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RLSFT(PPO):
+    """PPO for `rl` updates, then the likelihood of the experts for `sft` updates, and again.
+
+    With experts that the run itself has solved, it takes turns between exploring and keeping what was found.
+    Source: StepFun-Prover, arXiv 2507.20199 (reinforcement, fine-tuning on its own successes, and back).
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"experts"})
+    inert_at_zero: ClassVar[bool] = False
+    reinforce_at_one: ClassVar[bool] = False
+    rl: int = 10
+    sft: int = 5
+
+    def _check(self) -> None:
+        PPO._check(self)
+        if self.rl < 0 or self.sft < 1:
+            raise ValueError(f"rl is {self.rl}, sft is {self.sft}; expected 0 or more, and 1 or more")
+
+    def imitates(self, step: int) -> bool:
+        """Update `step`, from 0, learns from the experts alone."""
+        return step % (self.rl + self.sft) >= self.rl
+
+    def terms(self, lp: Tensor, batch: Batch, A: Tensor, w: Tensor, state: LossState) -> Sequence[Term]:
+        """Two terms, of which one is off."""
+        imitates = self.imitates(state.step)
+        tokens = Tokens.of(lp, batch, A, state)
+        loss, metrics = self.token_loss(tokens)
+        expert, mask = expert_tokens(lp, batch)
+        phase = {"imitates": lp.new_tensor(float(imitates))}
+        return [
+            self.term(w.detach() * loss, tokens.mask, metrics, float(not imitates)),
+            self.term(-expert, mask, _share(mask) | phase, float(imitates)),
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from agenthub.errors import UserError
 from agenthub.records import Trajectory
-from agenthub.trainers.types import Batch
+from agenthub.trainers.types import EXPERT, Batch
 
 __all__ = ["Sampler", "Uniform", "UniformState", "by_task"]
 
@@ -35,9 +35,12 @@ class Sampler(Protocol):
 
 
 def by_task(batch: Batch) -> dict[str, list[int]]:
-    """Trajectories of each task, by the task's id within its suite."""
+    """Trajectories of each task, by the task's id within its suite; experts' tell nothing of the policy."""
     rows: dict[str, list[int]] = {}
+    expert = batch.by(EXPERT)
     for n, name in enumerate(batch.tasks):
+        if expert[n]:
+            continue
         rows.setdefault(name.partition("/")[2] or name, []).append(n)
     return rows
 
