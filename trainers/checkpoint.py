@@ -2,6 +2,8 @@
 
 A checkpoint is two files. `update-000012.pt` holds the state; `update-000012.json`, renamed into place last, holds its
 size, its hash and the length of the run's line files at that moment. Without the second the first does not count.
+Where several processes share the model, each writes its part of weights and optimiser under `update-000012.shards/`
+(torch's distributed checkpoints), and the second file holds the sizes of those files.
 """
 
 from __future__ import annotations
@@ -11,8 +13,9 @@ import io
 import json
 import os
 import pickle
+import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +23,27 @@ from typing import Any
 import torch
 
 from agenthub.errors import UserError
+from agenthub.trainers.sharded import whole_weights
 
-__all__ = ["Checkpoint", "Checkpoints", "write_atomically"]
+__all__ = ["Apart", "Checkpoint", "Checkpoints", "write_atomically"]
 
 FORMAT = "agenthub.checkpoint/1"
+
+
+class Apart(dict[str, Any]):
+    """A state whose largest part every rank writes for itself; read back, `shards` is the folder that it lies in.
+
+    Its weights, whole, are read when `model` is asked for.
+    """
+
+    def __init__(self, rest: Mapping[str, Any], *, write: Callable[[Path], None] | None = None) -> None:
+        super().__init__(rest)
+        self.write = write
+
+    def __missing__(self, key: str) -> Any:
+        if key != "model" or "shards" not in self:
+            raise KeyError(key)
+        return whole_weights(Path(self["shards"]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +90,13 @@ class Checkpoints:
             OSError: the disk is full or not writable; the checkpoints from before are untouched.
         """
         target = self._folder / f"update-{update:06d}.pt"
+        shards = target.with_suffix(".shards")
+        shutil.rmtree(shards, ignore_errors=True)
+        apart = [key for key, value in state.items() if isinstance(value, Apart) and value.write is not None]
+        for key in apart:
+            state[key].write(shards / key)
         buffer = io.BytesIO()
-        torch.save(dict(state), buffer)
+        torch.save({key: dict(value) if key in apart else value for key, value in state.items()}, buffer)
         data = buffer.getvalue()
         write_atomically(target, data)
         manifest = {
@@ -80,11 +105,13 @@ class Checkpoints:
             "bytes": len(data),
             "sha256": hashlib.sha256(data).hexdigest(),
             "sizes": dict(sizes),
+            "shards": _sizes(shards),
         }
         write_atomically(target.with_suffix(".json"), json.dumps(manifest, indent=1).encode())
         for old in self._manifests()[: -self._keep]:
             old.unlink(missing_ok=True)
             old.with_suffix(".pt").unlink(missing_ok=True)
+            shutil.rmtree(old.with_suffix(".shards"), ignore_errors=True)
 
     def latest(self) -> tuple[Checkpoint | None, list[str]]:
         """The newest checkpoint that is whole, or None where there is none at all, and a line on each that is not.
@@ -121,4 +148,15 @@ def _read(manifest: Path) -> Checkpoint:
     if hashlib.sha256(data).hexdigest() != row["sha256"]:
         raise ValueError("its content does not have the hash it was written with")
     state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    shards = manifest.with_suffix(".shards")
+    if _sizes(shards) != row.get("shards", {}):
+        raise ValueError("its shards are not of the sizes that they were written with")
+    for key in {name.partition("/")[0] for name in _sizes(shards)}:
+        state[key] = Apart({**state[key], "shards": str(shards / key)})
     return Checkpoint(update=int(row["update"]), state=state, sizes={str(k): int(v) for k, v in row["sizes"].items()})
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Bytes of every file below a folder, by its path; empty where there is none."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}

@@ -10,6 +10,7 @@ import math
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from agenthub.trainers.logits import Scores
 from agenthub.trainers.plugins import Credit, Loss, LossState, MeasuresReturns, needs_of
 from agenthub.trainers.ranks import ALONE, Ranks
 from agenthub.trainers.scoring import Models, Reader, scored
+from agenthub.trainers.sharded import read_shards, read_whole
 from agenthub.trainers.types import EXPERT, Batch, Bools, Doubles
 from agenthub.trainers.view import View
 
@@ -262,16 +264,33 @@ class Learner:
         norm = torch.nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
         return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Weights, optimiser, the losses' and the critic's states, by reference."""
-        state = {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict(), "losses": self._states}
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know of how the model is computed."""
+        why = self.door.why_padded
+        return [] if why is None else [f"updates pad their rows: {why}"]
+
+    def state_dict(self, *, apart: bool = False) -> dict[str, Any]:
+        """Weights, optimiser, the losses' and the critic's states, by reference.
+
+        Args:
+            apart: leave out weights and optimiser, which are written as shards.
+        """
+        state: dict[str, Any] = {"losses": self._states}
+        if not apart:
+            state |= {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict()}
         critic = self.beside.critic
         return state if critic is None else state | {"critic": critic.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` gave."""
-        self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        """Take over what `state_dict` gave, here or to a learner of another number of ranks."""
+        if "shards" in state:
+            read_shards(Path(state["shards"]), self.door, self.optimiser)
+        elif any(isinstance(parameter, DTensor) for parameter in self._parameters):
+            read_whole(state["model"], state["optimiser"], self.door, self.optimiser)
+        else:
+            self.model.load_state_dict(state["model"])
+            self.optimiser.load_state_dict(state["optimiser"])
         self._states = [dict(values) for values in state["losses"]]
         if self.beside.critic is not None:
             self.beside.critic.load_state_dict(state["critic"])

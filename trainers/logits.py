@@ -50,8 +50,7 @@ class _Chunked(torch.autograd.Function):
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, temperature: float, rows: int
     ) -> tuple[Tensor, ...]:
         exact = torch.promote_types(hidden.dtype, torch.float32)
-        outs = hidden.new_zeros((4, hidden.shape[0]), dtype=exact)
-        lp, logsumexp, entropy, squares = outs.unbind()
+        lp, logsumexp, entropy, squares = (hidden.new_zeros(hidden.shape[0], dtype=exact) for _ in range(4))
         kept = None
         for start in range(0, hidden.shape[0], rows):
             part = slice(start, start + rows)
@@ -75,7 +74,7 @@ class _Chunked(torch.autograd.Function):
         exact = logsumexp.dtype
         to_hidden = torch.empty_like(hidden)
         to_weight = torch.zeros_like(weight, dtype=exact) if ctx.needs_input_grad[1] else None
-        to_bias = torch.zeros_like(bias, dtype=exact) if bias is not None else None
+        to_bias = torch.zeros_like(bias, dtype=exact) if ctx.needs_input_grad[2] else None
         for start in range(0, hidden.shape[0], ctx.rows):
             part = slice(start, start + ctx.rows)
             pi = kept

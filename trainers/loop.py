@@ -25,6 +25,7 @@ from agenthub.trainers.corrections import NoCorrection
 from agenthub.trainers.evaluate import Evaluation, Rollouts, evaluate
 from agenthub.trainers.flow import Collects, Flow
 from agenthub.trainers.folder import RunFolder
+from agenthub.trainers.lead import Leader
 from agenthub.trainers.learner import Learner, UpdateStats
 from agenthub.trainers.ledger import Ledger
 from agenthub.trainers.metrics import Seconds, correction_metrics, rollout_metrics
@@ -71,7 +72,7 @@ class Parts:
     sampler: Sampler
     filter: Filter
     credit: Credit
-    learner: Learner
+    learner: Learner | Leader
     sync: Pushes
     correction: Correction = field(default_factory=NoCorrection)
     shaping: Sequence[Shaping] = ()
