@@ -11,7 +11,9 @@ from typing import Any
 
 from agenthub.sandboxes.isolation import messages
 from agenthub.sandboxes.isolation.keeper import BOX_DESCRIPTORS
-from agenthub.sandboxes.isolation.link import Keep, Link, MoldLink, address, safe
+from agenthub.sandboxes.isolation.launch import Keep, address, safe
+from agenthub.sandboxes.isolation.link import Link
+from agenthub.sandboxes.isolation.moldlink import MoldLink
 
 __all__ = ["Found", "KeptBox", "attach"]
 

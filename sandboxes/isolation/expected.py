@@ -10,7 +10,7 @@ import socket
 from dataclasses import dataclass
 
 from agenthub.errors import ForkRefused, HostFault
-from agenthub.sandboxes.isolation.link import readable
+from agenthub.sandboxes.isolation.ready import readable
 
 __all__ = ["Expected", "Hello"]
 

@@ -28,7 +28,9 @@ from agenthub.sandboxes.isolation.attaching import Found, KeptBox, attach
 from agenthub.sandboxes.isolation.expected import Expected, Hello
 from agenthub.sandboxes.isolation.images import IMAGES
 from agenthub.sandboxes.isolation.jailbox import JailBox
-from agenthub.sandboxes.isolation.link import Keep, Link, MoldLink, Telling
+from agenthub.sandboxes.isolation.launch import Keep
+from agenthub.sandboxes.isolation.link import Link, Telling
+from agenthub.sandboxes.isolation.moldlink import MoldLink
 
 __all__ = ["Jail"]
 

@@ -13,7 +13,7 @@ from agenthub.records import frozen
 from agenthub.registry import registry
 from agenthub.sandbox import Capabilities, SandboxSpec, ToolSpec
 from agenthub.sandboxes.isolation.jail import Jail
-from agenthub.sandboxes.isolation.link import Keep
+from agenthub.sandboxes.isolation.launch import Keep
 from agenthub.sandboxes.pool import Pool
 from agenthub.sandboxes.python.codebox import PythonCodeBox
 from agenthub.sandboxes.python.session import PythonSession, Settings

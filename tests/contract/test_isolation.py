@@ -13,7 +13,7 @@ import pytest
 from agenthub.errors import HostFault, UserError
 from agenthub.isolation import Box, BoxSpec, Isolation, LayerState, Limits, Mount
 from agenthub.registry import registry
-from agenthub.sandboxes.isolation.link import readable
+from agenthub.sandboxes.isolation.ready import readable
 from tests.sandboxes.boxes import need_jail
 
 SHELL = BoxSpec(image="python", limits=Limits(memory_mb=128))

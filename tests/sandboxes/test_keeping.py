@@ -17,7 +17,7 @@ import pytest
 
 from agenthub.errors import HostFault
 from agenthub.sandboxes.isolation.attaching import attach
-from agenthub.sandboxes.isolation.link import Keep
+from agenthub.sandboxes.isolation.launch import Keep
 from agenthub.sandboxes.python.sandbox import PythonSandbox
 from tests.sandboxes.boxes import need_jail, run, shown, small
 from tests.sandboxes.test_lifetime import ROOT, alive, descendants, until
