@@ -89,6 +89,7 @@ _CORE: dict[str, dict[str, str]] = {
     },
     "policy": {
         "embedded": "agenthub.policies.embedded:EmbeddedPolicy",
+        "openai": "agenthub.policies.openai:OpenaiPolicy",
         "scripted": "agenthub.policies.scripted:ScriptedPolicy",
         "vllm": "agenthub.policies.vllm:VllmPolicy",
     },
@@ -108,6 +109,7 @@ _CORE: dict[str, dict[str, str]] = {
     "renderer": {
         "chat": "agenthub.renderers.chat:ChatRenderer",
         "plain": "agenthub.renderers.plain:PlainRenderer",
+        "told": "agenthub.renderers.plain:ToldRenderer",
     },
     "check": {
         "citation": "agenthub.rewards.search:citation",
@@ -233,7 +235,9 @@ _TRAINER: dict[str, dict[str, str]] = {
     },
     "roles": {"vision_zero": "agenthub.trainers.shaping:VisionZero"},
     "sync": {
+        "adapter": "agenthub.trainers.sync.vllm:AdapterSync",
         "embedded": "agenthub.trainers.sync.embedded:EmbeddedSync",
+        "native": "agenthub.trainers.sync.native:NativeSync",
         "vllm": "agenthub.trainers.sync.vllm:VllmSync",
     },
 }

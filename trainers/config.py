@@ -14,8 +14,8 @@ from pydantic import Field, field_validator, model_validator
 
 from agenthub.config import ConfigModel, load_yaml, read_document
 from agenthub.errors import ConfigError, UserError, nearest
+from agenthub.trainers.adapters import LoraConfig
 from agenthub.trainers.critic import CriticConfig
-from agenthub.trainers.hardware import LearnerConfig
 from agenthub.trainers.experts.config import ExpertsConfig
 from agenthub.trainers.plugins import lacking, make
 from agenthub.trainers.refilling import RefillConfig
@@ -114,6 +114,11 @@ class VllmConfig(ConfigModel):
     pause: Literal["keep", "wait", "abort"] = Field(
         default="keep", description="turns in flight during a push: go on under the new weights, end first, start anew"
     )
+    sync: Literal["auto", "directory", "nccl", "ipc"] = Field(
+        default="auto",
+        description="how weights reach a server; auto: ipc to one on this GPU, nccl to one on `devices`, or directory",
+    )
+    devices: str | None = Field(default=None, description="GPUs of a server that is started; null is the learner's")
     entropy_top_k: int = Field(default=0, ge=0, le=20, description="entropies over so many likeliest tokens; 0: none")
     retry_s: float = Field(default=60.0, gt=0.0, description="how long a lost request is tried again")
     flags: tuple[str, ...] = Field(default=(), description="more flags of vLLM's, as they are")
@@ -127,7 +132,15 @@ class PolicyConfig(ConfigModel):
         default=None,
         description="a Hugging Face directory, or a run's folder (its newest checkpoint); null is the tiny policy",
     )
+    lora: LoraConfig | None = Field(default=None, description="train adapters beside frozen weights; null trains all")
     vllm: VllmConfig = VllmConfig()
+
+    @field_validator("uses", mode="before")
+    @classmethod
+    def _has_ids(cls, uses: object) -> object:
+        if uses in ("openai", "scripted"):
+            raise ValueError(f"{uses} tells no token ids: it can be evaluated and never trained")
+        return uses
 
 
 class RolloutConfig(ConfigModel):
@@ -158,9 +171,9 @@ class OptimConfig(ConfigModel):
     old_logprobs: Literal["auto", "rollout", "recompute"] = Field(
         default="auto", description="auto recomputes them only where older weights sampled a token"
     )
-    view_tokens: int = Field(default=1024, ge=1, description="tokens of one forward pass")
+    view_tokens: int = Field(default=1024, ge=1, description="padded tokens of one forward pass")
     graph_tokens: int = Field(
-        default=65536, ge=1, description="tokens whose graph may be kept; more costs two passes"
+        default=65536, ge=1, description="padded tokens whose graph may be kept; more costs two passes"
     )
     threads: int = Field(default=2, ge=1, description="threads of torch; the weights depend on their number")
 
@@ -225,7 +238,6 @@ class Recipe(ConfigModel):
     critic: CriticConfig | None = Field(default=None, description="a value head; null trains none")
     experts: ExpertsConfig | None = Field(default=None, description="recorded trajectories that train too")
     optim: OptimConfig = OptimConfig()
-    learner: LearnerConfig = LearnerConfig()
     sync_bound: float = Field(
         default=1e-3, gt=0.0, description="largest difference of a log-probability after a push, nats"
     )

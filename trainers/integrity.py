@@ -34,6 +34,8 @@ def check_tokens(trajectory: Trajectory, *, version: int, decode: Callable[[Sequ
         generation = turn.generation
         if generation is None:
             raise HostFault(f"{where} turn {turn.index} has no tokens")
+        if any(number < 0 for _, number in generation.versions):
+            raise HostFault(f"{where} turn {turn.index} has text alone: its tokens are not the engine's")
         newest = max((number for _, number in generation.versions), default=0)
         if newest > version:
             raise HostFault(f"{where} turn {turn.index} was sampled by weights {newest}, {version} is the newest")

@@ -15,11 +15,13 @@ from agenthub.client import Hub
 from agenthub.config import load_yaml
 from agenthub.errors import UserError
 from agenthub.policies.embedded import TINY, EmbeddedPolicy, load_model
+from agenthub.policies.openai import OpenaiPolicy
 from agenthub.policies.vllm_server import check_model
 from agenthub.policy import Policy, Sampling
 from agenthub.registry import registry
 from agenthub.renderer import Renderer
 from agenthub.rollout import Collector
+from agenthub.trainers.adapters import add_adapters
 from agenthub.trainers.checkpoint import Checkpoints
 from agenthub.trainers.config import Recipe
 from agenthub.trainers.critic import Critic
@@ -67,6 +69,8 @@ def load_models(recipe: Recipe) -> Models:
     model, tokenizer = load_model(path)
     if weights is not None:
         model.load_state_dict(weights)
+    if recipe.policy.lora is not None:
+        add_adapters(model, recipe.policy.lora)
     return Models(path=path, learner=model, tokenizer=tokenizer)
 
 
@@ -82,12 +86,16 @@ def _of_run(path: Path) -> tuple[Path, Any]:
     return first, checkpoint.state["learner"]["model"]
 
 
-def load_policy(name: str) -> tuple[EmbeddedPolicy, int]:
+def load_policy(name: str) -> tuple[EmbeddedPolicy | OpenaiPolicy, int]:
     """A policy by `tiny`, a model directory, or the folder of a run, whose newest checkpoint serves; and its version.
+
+    An address and a model, as `http://127.0.0.1:8000/v1#MODEL`, is a server of OpenAI's chat completions.
 
     Raises:
         UserError: there is no such model, or the run has no checkpoint that can be used.
     """
+    if name.startswith(("http://", "https://")):
+        return OpenaiPolicy(name), 0
     disable_progress_bar()
     path = Path(name)
     if not (path / "checkpoints").is_dir():
@@ -240,7 +248,7 @@ def _around(recipe: Recipe, train: Sequence[str], experts: Experts | None) -> Ca
 
 
 async def evaluate_policy(
-    hub: Hub, policy: EmbeddedPolicy, renderer: str, held: Held, sampling: Sampling
+    hub: Hub, policy: EmbeddedPolicy | OpenaiPolicy, renderer: str, held: Held, sampling: Sampling
 ) -> Evaluation:
     """avg@k and pass@k of a policy.
 
@@ -248,6 +256,8 @@ async def evaluate_policy(
         UserError, WireError: there is no such suite or split, or the renderer does not fit.
     """
     protocol = await protocol_of(hub, held.suite)
+    if isinstance(policy, OpenaiPolicy):
+        renderer = "told"
     collector = _collector(hub, policy, renderer_for(renderer, policy.tokenizer, protocol), protocol, sampling)
     ids = (await task_ids(hub, held.suite, held.split))[: held.tasks]
     evaluation, _ = await evaluate(collector, held.suite, ids, k=held.k, seed=held.seed)

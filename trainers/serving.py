@@ -7,18 +7,27 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
+import torch
+
+from agenthub.errors import UserError
 from agenthub.policies.embedded import EmbeddedPolicy
 from agenthub.policies.vllm import VllmPolicy
-from agenthub.policies.vllm_server import Running, VllmServer, find_engine, vllm_server
+from agenthub.policies.vllm_http import Served, check_transfers
+from agenthub.policies.vllm_server import Engine, Running, VllmServer, find_engine, ties, vllm_server
 from agenthub.policy import Policy
-from agenthub.trainers.config import Recipe, VllmConfig
+from agenthub.trainers.config import PolicyConfig, Recipe
 from agenthub.trainers.sync.directory import start_directory
 from agenthub.trainers.sync.embedded import EmbeddedSync
-from agenthub.trainers.sync.vllm import VllmSync
+from agenthub.trainers.sync.native import NativeSync
+from agenthub.trainers.sync.transfer import Transfer, transfer_of
+from agenthub.trainers.sync.vllm import AdapterSync, VllmSync
 
 __all__ = ["Models", "Pushes", "Serving", "server_of", "serving"]
+
+
+Route = Literal["directory", "adapter", "nccl", "ipc"]
 
 
 class Pushes(Protocol):
@@ -62,23 +71,49 @@ async def serving(recipe: Recipe, models: Models, folder: Path) -> AsyncIterator
         return
     config = recipe.policy.vllm
     if config.url is not None:
-        async with _attached(config, config.url, recipe, folder) as served:
+        async with _attached(recipe, config.url, folder, sync=_route(recipe, None, models.learner)) as served:
             yield served
         return
-    base = await asyncio.to_thread(
-        start_directory, models.learner, models.path, folder / "serving" / "base", untie=True
-    )
+    engine = await asyncio.to_thread(find_engine)
+    sync = _route(recipe, engine, models.learner)
+    base = folder / "serving" / "base"
+    await asyncio.to_thread(start_directory, models.learner, models.path, base, untie=engine.device == "cpu")
+    started = server_of(recipe.policy, base, recipe.optim.threads, transfer="nccl" if sync == "nccl" else "ipc")
     async with (
-        vllm_server(server_of(config, base, recipe.optim.threads), log=folder / "serving" / "vllm.log") as running,
-        _attached(config, running.url, recipe, folder, running) as served,
+        vllm_server(started, log=folder / "serving" / "vllm.log", engine=engine) as running,
+        _attached(recipe, running.url, folder, sync=sync, running=running) as served,
     ):
         yield served
 
 
+def _route(recipe: Recipe, engine: Engine | None, model: Any) -> Route:
+    """How weights travel.
+
+    Args:
+        engine: of a server that is started here; None where one serves already.
+
+    Raises:
+        UserError: what is asked for cannot be had with this engine.
+    """
+    config = recipe.policy.vllm
+    if recipe.policy.lora is not None:
+        if config.sync not in ("auto", "directory"):
+            raise UserError(f"policy.vllm.sync is {config.sync}; adapters travel as a directory, take auto")
+        return "adapter"
+    if config.sync != "auto":
+        if engine is not None and engine.device == "cpu" and config.sync != "directory":
+            raise UserError(f"policy.vllm.sync is {config.sync}, which needs a GPU; the vLLM here runs on a CPU")
+        return config.sync
+    if engine is None or engine.device == "cpu" or next(model.parameters()).device.type != "cuda":
+        return "directory"
+    return "nccl" if config.devices is not None else "ipc"
+
+
 @contextlib.asynccontextmanager
 async def _attached(
-    config: VllmConfig, url: str, recipe: Recipe, folder: Path, running: Running | None = None
+    recipe: Recipe, url: str, folder: Path, *, sync: Route, running: Running | None = None
 ) -> AsyncIterator[Serving]:
+    config = recipe.policy.vllm
     ended: Callable[[], str | None] = running.ended if running else (lambda: None)
     policy = VllmPolicy(
         url,
@@ -88,23 +123,35 @@ async def _attached(
         entropy_top_k=config.entropy_top_k,
         ended=ended,
     )
+    transfer = transfer_of(sync) if sync in ("nccl", "ipc") else None
     try:
-        await policy.attach()
-        sync = VllmSync(
-            policy,
-            folder / "serving",
-            bound=recipe.sync_bound,
-            mode=config.pause,
-            rounded=config.dtype == "bfloat16",
-        )
-        yield Serving(policy=policy, sync=sync)
+        served = await policy.attach()
+        if transfer is not None:
+            check_transfers(served)
+        yield Serving(policy=policy, sync=_pushes(recipe, policy, served, folder / "serving", sync, transfer))
     finally:
+        if transfer is not None:
+            transfer.close()
         await policy.close()
 
 
-def server_of(config: VllmConfig, model: Path, threads: int) -> VllmServer:
+def _pushes(
+    recipe: Recipe, policy: VllmPolicy, served: Served, folder: Path, sync: Route, transfer: Transfer | None
+) -> Pushes:
+    mode, bound = recipe.policy.vllm.pause, recipe.sync_bound
+    rounded = recipe.policy.vllm.dtype == "bfloat16"
+    if transfer is not None:
+        dtype = torch.bfloat16 if rounded else torch.float32
+        return NativeSync(policy, transfer, bound=bound, mode=mode, dtype=dtype)
+    kind = AdapterSync if sync == "adapter" else VllmSync
+    return kind(policy, folder, bound=bound, mode=mode, untie=not ties(Path(served.root)), rounded=rounded)
+
+
+def server_of(
+    policy: PolicyConfig, model: Path, threads: int, *, transfer: Literal["nccl", "ipc"] = "nccl"
+) -> VllmServer:
     """The server that a recipe asks for."""
-    find_engine()
+    config = policy.vllm
     return VllmServer(
         model=model.absolute(),
         served_name=config.served_name,
@@ -116,5 +163,8 @@ def server_of(config: VllmConfig, model: Path, threads: int) -> VllmServer:
         gpu_memory=config.gpu_memory,
         max_logprobs=max(1, config.entropy_top_k),
         threads=threads,
+        transfer=transfer,
+        devices=config.devices,
+        lora_rank=policy.lora.rank if policy.lora else 0,
         extra=config.flags,
     )

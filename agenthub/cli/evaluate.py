@@ -12,7 +12,7 @@ __all__ = ["command"]
 
 def command(
     suite: Annotated[str, typer.Argument(help="name of a suite that the hub has")],
-    policy: Annotated[str, typer.Option(help="tiny, a Hugging Face folder, or the folder of a training run")] = "tiny",
+    policy: Annotated[str, typer.Option(help="tiny, a Hugging Face folder, a run's folder, or URL#MODEL")] = "tiny",
     split: Annotated[str, typer.Option(help="split to play")] = "eval",
     count: Annotated[int, typer.Option("--count", min=1, help="tasks, the first ones of the split")] = 200,
     k: Annotated[int, typer.Option(min=1, max=1024, help="episodes on each task")] = 8,

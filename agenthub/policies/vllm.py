@@ -12,9 +12,9 @@ import contextlib
 import random
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from agenthub.errors import HostFault, UserError
 from agenthub.policies.vllm_http import Lost, PauseMode, Served, VllmHttp
@@ -26,6 +26,8 @@ from agenthub.records import Generation
 __all__ = ["VllmPolicy"]
 
 T = TypeVar("T")
+Receive = Callable[[Mapping[str, Any]], Awaitable[None]]
+"""Has the server's workers take a part of the weights; back when they have it."""
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 5.0
 
@@ -61,6 +63,7 @@ class VllmPolicy:
         """Attempts that were lost and made again."""
         self._slots = asyncio.Semaphore(in_flight)
         self._retry_s, self._top_k = retry_s, entropy_top_k
+        self._asked = model
         self._served: Served | None = None
         self._version = 0
         self._closed = False
@@ -132,14 +135,55 @@ class VllmPolicy:
         """
         if self._served is not None:
             await asyncio.to_thread(check_fits, Path(self._served.root), folder)
+        async with self._replacing(version, mode):
+            await self._tried(lambda: self.http.reload(folder))
+
+    async def load_adapter(self, folder: Path, version: int, *, mode: PauseMode = "keep") -> None:
+        """Serve the model with a LoRA adapter, without a merge, from now on. Args and errors as `load_directory`."""
+        name = f"{self.model}-adapter"
+        async with self._replacing(version, mode, asked=name):
+            await self._tried(lambda: self.http.load_adapter(name, folder))
+
+    async def world_size(self) -> int:
+        """Workers that take weights. Raises HostFault."""
+        return await self._tried(self.http.world_size)
+
+    async def join_transfer(self, init: Mapping[str, Any]) -> None:
+        """Have the server's workers meet a trainer that sends weights; back when they have met.
+
+        Raises:
+            UserError, HostFault: the server cannot, or has another backend.
+        """
+        await _whole(self.http.join_transfer(init))
+
+    async def load_transferred(
+        self, send: Callable[[Receive], Awaitable[None]], version: int, *, mode: PauseMode
+    ) -> None:
+        """Serve weights that a trainer sends, as `version`. Args and errors as `load_directory`.
+
+        Args:
+            send: sends all of them; what it is given has the workers take a part, and must be called for each.
+        """
+        async with self._replacing(version, mode):
+            await _whole(self.http.start_update())
+            await send(lambda update: _whole(self.http.receive(update)))
+            await _whole(self.http.finish_update(version))
+
+    @contextlib.asynccontextmanager
+    async def _replacing(self, version: int, mode: PauseMode, *, asked: str | None = None) -> AsyncIterator[None]:
+        """The body changes the weights of a server that samples nothing; it resumes only where all of it went well.
+
+        Args:
+            asked: the name under which turns are asked for afterwards; None is the model's own.
+        """
         await self._tried(lambda: self.http.pause(mode))
-        await self._tried(lambda: self.http.reload(folder))
+        yield
         await self._tried(self.http.forget_prefixes)
         await self._tried(lambda: self.http.set_weight_version(version))
         told = await self._tried(self.http.weight_version)
         if told != str(version):
             raise HostFault(f"weight version {version} was pushed, the server tells {told!r}")
-        self._version = version
+        self._version, self._asked = version, asked or self.model
         await self._tried(self.http.resume)
 
     async def forget(self, episodes: Sequence[str]) -> None:
@@ -158,7 +202,7 @@ class VllmPolicy:
         """One attempt under an id of its own, read to its end."""
         budget = min(request.sampling.max_tokens, self.context - request.prompt_ids.size)
         reading = Reading(request, budget=budget, top_k=self._top_k)
-        body = request_body(request, request_id=uuid.uuid4().hex, model=self.model, budget=budget, top_k=self._top_k)
+        body = request_body(request, request_id=uuid.uuid4().hex, model=self._asked, budget=budget, top_k=self._top_k)
         given_up = False
         stream = self.http.stream("/inference/v1/generate", body)
         async with contextlib.aclosing(stream):
@@ -184,3 +228,11 @@ class VllmPolicy:
                 self.retried += 1
             await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))
             wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+
+
+async def _whole(work: Awaitable[None]) -> None:
+    """Part of a transfer, which cannot be tried again. Raises HostFault where its answer is lost."""
+    try:
+        await work
+    except Lost as lost:
+        raise HostFault(f"the transfer of weights broke off: {lost}") from lost

@@ -16,11 +16,13 @@ import aiohttp
 
 from agenthub.errors import HostFault, UserError
 
-__all__ = ["Lost", "PauseMode", "Served", "VllmHttp"]
+__all__ = ["Lost", "PauseMode", "Served", "VllmHttp", "check_transfers"]
 
 PauseMode = Literal["keep", "wait", "abort"]
 """What becomes of requests in flight: they go on afterwards under the new weights, end first, or are given up."""
 OLDEST = (0, 28)
+OLDEST_TRANSFERS = (0, 32)
+"""The first one whose transfer engines were read for what `trainers.sync.transfer` says and sends."""
 _BUSY = frozenset({429, 502, 503, 504})
 _PUSH_S = 600.0
 
@@ -84,8 +86,7 @@ class VllmHttp:
             Lost: it does not answer.
         """
         version = str((await self.call("GET", "/version"))["version"])
-        number = tuple(int(part) for part in version.split("+")[0].split(".")[:2] if part.isdigit())
-        if number < OLDEST:
+        if _number(version) < OLDEST:
             raise UserError(
                 f"{self.url} is vLLM {version}; expected {OLDEST[0]}.{OLDEST[1]} or newer, which names its weights"
             )
@@ -120,6 +121,31 @@ class VllmHttp:
         """Load the weights in a directory into the model that serves; its shapes must fit."""
         body = {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}}
         await self.call("POST", "/collective_rpc", body, timeout_s=_PUSH_S)
+
+    async def world_size(self) -> int:
+        """Workers that take weights."""
+        return int((await self.call("GET", "/get_world_size"))["world_size"])
+
+    async def join_transfer(self, init: Mapping[str, Any]) -> None:
+        """Have the workers meet a trainer, as vLLM's weight transfer engine of the server's backend wants it."""
+        await self.call("POST", "/init_weight_transfer_engine", {"init_info": dict(init)}, timeout_s=_PUSH_S)
+
+    async def start_update(self) -> None:
+        """Make ready for weights that are transferred; `finish_update` ends it."""
+        await self.call("POST", "/start_weight_update", timeout_s=_PUSH_S)
+
+    async def receive(self, update: Mapping[str, Any]) -> None:
+        """Have the workers take part of the weights; back when they have them."""
+        await self.call("POST", "/update_weights", {"update_info": dict(update)}, timeout_s=_PUSH_S)
+
+    async def finish_update(self, version: int) -> None:
+        """Serve what was transferred, under this version."""
+        await self.call("POST", "/finish_weight_update", {"weight_version": str(version)}, timeout_s=_PUSH_S)
+
+    async def load_adapter(self, name: str, folder: Path) -> None:
+        """Serve a LoRA adapter beside the model under a name of its own, in place of the one that has it now."""
+        body = {"lora_name": name, "lora_path": str(folder), "load_inplace": True}
+        await self.call("POST", "/v1/load_lora_adapter", body, timeout_s=_PUSH_S)
 
     async def forget_prefixes(self) -> None:
         """Drop every cached key and value, those of paused requests too, which are computed again.
@@ -191,6 +217,11 @@ class VllmHttp:
         said = _message(text)
         if status in _BUSY:
             raise Lost(f"{self.url}{path}: {status} {said}")
+        if status in (403, 404) and path == "/v1/load_lora_adapter":
+            raise UserError(
+                f"{self.url}{path}: {status} {said}; start it with --enable-lora and "
+                "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True"
+            )
         if status in (403, 404) and not path.startswith("/v1/"):
             raise UserError(
                 f"{self.url}{path}: {status} {said}; start it with VLLM_SERVER_DEV_MODE=1 and --enable-scale-out "
@@ -199,6 +230,20 @@ class VllmHttp:
         if status < 500:
             raise UserError(f"{self.url}{path}: {status} {said}")
         raise HostFault(f"{self.url}{path}: {status} {said}")
+
+
+def check_transfers(served: Served) -> None:
+    """Raises UserError where a server's native transfers are not those that this trainer speaks."""
+    if _number(served.version) < OLDEST_TRANSFERS:
+        oldest = ".".join(map(str, OLDEST_TRANSFERS))
+        raise UserError(
+            f"the server is vLLM {served.version}; policy.vllm.sync: nccl and ipc need {oldest} or newer, "
+            "directory does not"
+        )
+
+
+def _number(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("+")[0].split(".")[:2] if part.isdigit())
 
 
 def _message(text: str) -> str:

@@ -28,7 +28,7 @@ import aiohttp
 
 from agenthub.errors import UserError
 
-__all__ = ["Engine", "Running", "VllmServer", "check_fits", "check_model", "find_engine", "vllm_server"]
+__all__ = ["Engine", "Running", "VllmServer", "check_fits", "check_model", "find_engine", "ties", "vllm_server"]
 
 INTERPRETER = "AGENTHUB_VLLM_PYTHON"
 """Environment variable: the interpreter that has vLLM, where that is not this one."""
@@ -46,6 +46,7 @@ _SHAPES = (
     "intermediate_size",
     "tie_word_embeddings",
 )
+_LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 _PR_SET_PDEATHSIG = 1
 _MEMORY = re.compile(
     r"out of memory|no available memory|cannot allocate memory|less than desired|larger than the available KV"
@@ -84,6 +85,10 @@ class VllmServer:
     """Of a CPU."""
     transfer: Literal["nccl", "ipc"] = "nccl"
     """How weights come in on a GPU; a CPU reloads a directory."""
+    devices: str | None = None
+    """CUDA_VISIBLE_DEVICES of the server; None is this process's own."""
+    lora_rank: int = 0
+    """Highest rank of an adapter that can be loaded; 0 takes none."""
     extra: tuple[str, ...] = field(default=())
     """More flags, as they are."""
 
@@ -101,7 +106,9 @@ class VllmServer:
             *("--host", self.host, "--port", str(port)),
             *("--dtype", self.dtype, "--max-num-seqs", str(self.max_num_seqs)),
             *(("--max-model-len", str(self.context)) if self.context else ()),
-            *(("--enforce-eager",) if engine.device == "cpu" else ()),
+            # A prompt in pieces rewinds a request's random numbers, which those of a CPU cannot: the engine would die.
+            *(("--enforce-eager", "--no-enable-chunked-prefill") if engine.device == "cpu" else ()),
+            *(("--enable-lora", "--max-lora-rank", str(_lora_rank(self.lora_rank))) if self.lora_rank else ()),
             *memory,
             # Log-probabilities of the distribution that was sampled from, temperature included.
             *("--logprobs-mode", "processed_logprobs", "--max-logprobs", str(self.max_logprobs)),
@@ -115,7 +122,19 @@ class VllmServer:
         own = {"VLLM_SERVER_DEV_MODE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
         if engine.device == "cpu":
             own |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(self.threads)}
+        elif self.transfer == "ipc":
+            # Handles of shared GPU memory are pickled; the server listens where `host` says, to this machine alone.
+            own["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"
+        if self.devices is not None:
+            own["CUDA_VISIBLE_DEVICES"] = self.devices
+        if self.lora_rank:
+            own["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
         return own
+
+
+def _lora_rank(rank: int) -> int:
+    """The next rank that vLLM allows."""
+    return next((allowed for allowed in _LORA_RANKS if allowed >= rank), rank)
 
 
 @dataclass(slots=True)
@@ -224,6 +243,14 @@ def check_fits(served: Path, pushed: Path) -> None:
     for key in _SHAPES:
         if ours.get(key) != theirs.get(key):
             raise UserError(f"{pushed}: {key} is {ours.get(key)}, the server's model has {theirs.get(key)}")
+
+
+def ties(served: Path) -> bool:
+    """Does a model directory use one matrix for its input and its output? False where this machine does not see it."""
+    try:
+        return bool(json.loads((served / "config.json").read_bytes()).get("tie_word_embeddings", False))
+    except (OSError, json.JSONDecodeError):
+        return False
 
 
 def _has_template(folder: Path) -> bool:

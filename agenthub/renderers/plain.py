@@ -13,7 +13,7 @@ from agenthub.renderer import Parsed, TextProtocol
 from agenthub.renderers.safe import Endings, HFTokenizer, Seams
 from agenthub.sandbox import ToolSpec
 
-__all__ = ["END", "ROLES", "PlainRenderer"]
+__all__ = ["END", "ROLES", "PlainRenderer", "ToldRenderer"]
 
 END = "<|end|>"
 ROLES = {"system": "<|system|>", "user": "<|user|>", "assistant": "<|assistant|>", "tool": "<|tool|>"}
@@ -61,3 +61,11 @@ class PlainRenderer:
 
     def _message(self, role: str, text: str) -> list[int]:
         return [self._role[role], *self._seams.plain(text), self._end]
+
+
+class ToldRenderer(PlainRenderer):
+    """The plain renderer for a policy that was not trained on the protocol: it is told its instructions first."""
+
+    def __init__(self, tokenizer: HFTokenizer, protocol: TextProtocol) -> None:
+        """As `PlainRenderer`."""
+        super().__init__(tokenizer, protocol, instructions=True)

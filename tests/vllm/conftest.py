@@ -44,11 +44,20 @@ def engine() -> Engine:
 
 @pytest.fixture(scope="session")
 def running(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """The server, in a loop of its own that outlives each test's."""
+    """The server, in a loop of its own that outlives each test's; it takes adapters, and weights over gloo."""
     folder = tmp_path_factory.mktemp("vllm")
     base = start_directory(load_model(TINY)[0], TINY, folder / "base", untie=True)
-    with _in_a_loop(VllmServer(model=base, max_num_seqs=32), folder / "vllm.log", engine) as server:
-        yield server
+    gloo = (
+        "--worker-extension-cls",
+        "tests.vllm.gloo_engine.Extension",
+        "--weight-transfer-config",
+        '{"backend":"gloo"}',
+    )
+    server = VllmServer(model=base, max_num_seqs=32, lora_rank=8, extra=gloo)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT))
+        with _in_a_loop(server, folder / "vllm.log", engine) as running:
+            yield running
 
 
 class _in_a_loop:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import numpy as np
 from aiohttp import web
 
 VOCABULARY = 50
+CONTROLS = (
+    *("/pause", "/resume", "/collective_rpc", "/reset_prefix_cache", "/update_weight_version"),
+    *("/init_weight_transfer_engine", "/start_weight_update", "/update_weights", "/finish_weight_update"),
+)
 
 
 def tokens(seed: int, count: int) -> list[int]:
@@ -40,8 +45,18 @@ class FakeVllm:
         self.resumed = asyncio.Event()
         self.resumed.set()
         self.aborted: set[str] = set()
+        self.streams: set[str] = set()
+        """Requests that are being answered."""
         self.keeps_prefixes = False
         self.delay_s = 0.0
+        self.fails: set[str] = set()
+        """Routes that answer with status 500."""
+        self.lacks: set[str] = set()
+        """Routes that are not there."""
+        self.stuck = False
+        """It goes on telling its old version."""
+        self.init: dict[str, Any] = {}
+        self.updates: list[dict[str, Any]] = []
 
     def app(self) -> web.Application:
         """The routes."""
@@ -50,7 +65,8 @@ class FakeVllm:
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/weight_info", self._weights)
         app.router.add_post("/inference/v1/generate", self._generate)
-        for path in ("/pause", "/resume", "/collective_rpc", "/reset_prefix_cache", "/update_weight_version"):
+        app.router.add_get("/get_world_size", self._world)
+        for path in CONTROLS:
             app.router.add_post(path, self._control)
         app.router.add_post("/inference/v1/abort_requests", self._abort)
         return app
@@ -66,16 +82,30 @@ class FakeVllm:
         return web.json_response({"weight_version": self.version})
 
     async def _control(self, request: web.Request) -> web.Response:
+        if request.path in self.lacks:
+            return web.json_response({"detail": "Not Found"}, status=404)
         self.log.append(request.path_qs)
+        if request.path in self.fails:
+            return web.json_response({"error": {"message": "it broke"}}, status=500)
+        body = await request.json() if request.can_read_body else {}
         if request.path == "/pause":
             self.resumed.clear()
+            if request.query["mode"] == "abort":
+                self.aborted |= self.streams
         elif request.path == "/resume":
             self.resumed.set()
-        elif request.path == "/update_weight_version":
-            self.version = (await request.json())["new_version"]
+        elif request.path == "/init_weight_transfer_engine":
+            self.init = body["init_info"]
+        elif request.path == "/update_weights":
+            self.updates.append(body["update_info"])
+        elif request.path in ("/update_weight_version", "/finish_weight_update") and not self.stuck:
+            self.version = body.get("new_version") or body["weight_version"]
         elif request.path == "/reset_prefix_cache":
             return web.json_response({"success": not self.keeps_prefixes})
         return web.json_response({})
+
+    async def _world(self, request: web.Request) -> web.Response:
+        return web.json_response({"world_size": 2})
 
     async def _abort(self, request: web.Request) -> web.Response:
         self.aborted |= set((await request.json())["request_ids"])
@@ -97,6 +127,7 @@ class FakeVllm:
         answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await answer.prepare(request)
         sampling, key = body["sampling_params"], f"fake-{body['request_id']}"
+        self.streams.add(key)
         ids = tokens(sampling["seed"], sampling["max_tokens"])
         spans: list[dict[str, Any]] = []
         for place, token in enumerate(ids):
@@ -120,8 +151,26 @@ class FakeVllm:
                 self.streaming.set()
             if reason is not None:
                 break
+        self.streams.discard(key)
         await answer.write(b"data: [DONE]\n\n")
         return answer
+
+
+@contextlib.asynccontextmanager
+async def serving() -> AsyncIterator[tuple[FakeVllm, str]]:
+    """A fake and its address."""
+    fake = FakeVllm()
+    runner = web.AppRunner(fake.app(), access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    assert site._server is not None
+    port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
+    try:
+        yield fake, f"http://127.0.0.1:{port}"
+    finally:
+        fake.resumed.set()
+        await runner.cleanup()
 
 
 def _event(key: str, ids: list[int], reason: str | None, spans: list[dict[str, Any]]) -> dict[str, Any]:

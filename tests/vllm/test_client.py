@@ -10,28 +10,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from aiohttp import web
 
 from agenthub.errors import HostFault, UserError
 from agenthub.policies.vllm import VllmPolicy
 from agenthub.policies.vllm_sampling import entropy_of, first_difference
 from agenthub.records import Finish, ints
 from tests.policies.models import request
-from tests.vllm.fake_server import FakeVllm, tokens
+from tests.vllm.fake_server import FakeVllm, serving, tokens
 
 
 @pytest.fixture
 async def server() -> AsyncIterator[tuple[FakeVllm, str]]:
-    fake = FakeVllm()
-    runner = web.AppRunner(fake.app(), access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    assert site._server is not None
-    port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
-    yield fake, f"http://127.0.0.1:{port}"
-    fake.resumed.set()
-    await runner.cleanup()
+    async with serving() as both:
+        yield both
 
 
 @pytest.fixture

@@ -17,11 +17,12 @@ from agenthub.policies.embedded import TINY, EmbeddedPolicy, load_model
 from agenthub.policies.vllm import VllmPolicy
 from agenthub.policies.vllm_server import Engine, Running, VllmServer, vllm_server
 from agenthub.policy import Request, Sampling
-from agenthub.records import Finish, Generation, ints
+from agenthub.records import Finish, ints
 from agenthub.trainers.sync.directory import write_weights
 from agenthub.trainers.sync.parity import parity
 from agenthub.trainers.sync.vllm import VllmSync
 from tests.policies.models import STOP, prompts, request
+from tests.vllm.weights import moved, scored
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
 
@@ -39,30 +40,6 @@ async def served(policy: VllmPolicy, model: Any, folder: Path, version: int = 0)
     return sync
 
 
-def moved(model: Any, seed: int, size: float = 0.02) -> Any:
-    """The same model with other weights."""
-    other = load_model(TINY)[0]
-    other.load_state_dict(model.state_dict())
-    torch.manual_seed(seed)
-    with torch.no_grad():
-        for parameter in other.parameters():
-            parameter += size * torch.randn_like(parameter)
-    return other
-
-
-def _scored(model: Any, asked: Sequence[Request], made: Sequence[Generation]) -> float:
-    """The largest difference of a log-probability from a full forward pass."""
-    worst = 0.0
-    for one, generation in zip(asked, made, strict=True):
-        ids = torch.tensor([[*one.prompt_ids.tolist(), *generation.ids.tolist()]])
-        with torch.no_grad():
-            logits = model(input_ids=ids).logits[0, one.prompt_ids.size - 1 : -1]
-        logs = torch.log_softmax(logits / (one.sampling.temperature or 1.0), dim=-1)
-        told = logs.gather(1, ids[0, one.prompt_ids.size :, None])[:, 0].numpy()
-        worst = max(worst, float(np.abs(told - generation.logprobs).max()))
-    return worst
-
-
 async def test_log_probabilities_are_the_models_at_any_temperature(
     policy: VllmPolicy, model: Any, tmp_path: Path
 ) -> None:
@@ -72,7 +49,7 @@ async def test_log_probabilities_are_the_models_at_any_temperature(
         for seed, prompt in enumerate(prompts(24))
     ]
     made = await policy.generate(asked)
-    assert _scored(model, asked, made) < 1e-4
+    assert scored(model, asked, made) < 1e-4
     for one, generation in zip(asked, made, strict=True):
         stopped = generation.ids[-1] == STOP
         assert generation.finish is (Finish.STOP if stopped else Finish.LENGTH)
@@ -103,6 +80,15 @@ async def test_the_same_seed_gives_the_same_tokens_whatever_is_sampled_beside(po
     assert len({tuple(one.ids.tolist()) for one in others}) > 1
 
 
+async def test_many_long_prompts_at_once_do_not_end_the_engine(policy: VllmPolicy) -> None:
+    # More tokens than one step of the engine takes: in pieces, seeded prompts end a vLLM on a CPU.
+    asked = [request([(seed + place) % 250 for place in range(300)], seed, max_tokens=4) for seed in range(24)]
+    together = await policy.generate(asked)
+    assert policy.retried == 0
+    alone = (await policy.generate(asked[7:8]))[0]
+    assert alone.ids.tolist() == together[7].ids.tolist()
+
+
 async def test_a_complete_action_ends_a_turn_and_the_next_one_extends_it(
     policy: VllmPolicy, model: Any, tmp_path: Path
 ) -> None:
@@ -112,7 +98,7 @@ async def test_a_complete_action_ends_a_turn_and_the_next_one_extends_it(
     assert made.ids.size <= 5
     second = request([1, 2, 3, *made.ids.tolist(), 40, 41], 8, max_tokens=9)
     (after,) = await policy.generate([second])
-    assert _scored(model, [second], [after]) < 1e-4
+    assert scored(model, [second], [after]) < 1e-4
 
 
 async def test_pushed_weights_serve_under_their_version(policy: VllmPolicy, model: Any, tmp_path: Path) -> None:

@@ -16,21 +16,25 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from agenthub.trainers.sync.weights import plain_name
+
 __all__ = ["full_state", "start_directory", "write_weights"]
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".index.json")
 
 
 def full_state(model: Any, *, untie: bool) -> dict[str, Tensor]:
-    """The model's weights, whole, on the CPU: sharded ones are gathered, which every rank must take part in.
+    """The plain model's weights, whole, on the CPU: sharded ones are gathered, which every rank must take part in.
 
     Args:
         untie: two names of one tensor become two tensors.
     """
     state: dict[str, Tensor] = {}
     for name, value in model.state_dict().items():
-        whole = value.full_tensor() if isinstance(value, DTensor) else value
-        state[name] = whole.detach().to("cpu", copy=untie)
+        plain = plain_name(name)
+        if plain is not None:
+            whole = value.full_tensor() if isinstance(value, DTensor) else value
+            state[plain] = whole.detach().to("cpu", copy=untie)
     return state
 
 

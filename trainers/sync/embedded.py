@@ -12,6 +12,7 @@ from torch import Tensor
 from agenthub.errors import HostFault
 from agenthub.policy import Request, Sampling
 from agenthub.records import Generation, ints
+from agenthub.trainers.adapters import merged_state
 from agenthub.trainers.view import View, token_scores
 
 __all__ = ["EmbeddedSync", "Served"]
@@ -49,7 +50,7 @@ class EmbeddedSync:
         Raises:
             HostFault: another version serves afterwards, or the error is above the bound.
         """
-        self._policy.load_state(model.state_dict(), version)
+        self._policy.load_state(merged_state(model), version)
         if self._policy.weight_version() != version:
             raise HostFault(f"weight version {version} was pushed, {self._policy.weight_version()} serves")
         error = await self._parity(model)
