@@ -10,14 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
-
-from pydantic import BaseModel
 
 from agenthub.blobs import BlobStore
 from agenthub.episodes import Workbench
@@ -26,48 +23,22 @@ from agenthub.log import EpisodeLog
 from agenthub.server import params
 from agenthub.server.access import OPERATION_SCOPES, Principal, need
 from agenthub.server.admission import Admission, default_budget_mb
-from agenthub.server.answers import OCTETS, Answer, dumps
+from agenthub.server.answers import Answer
 from agenthub.server.batches import lines_of
 from agenthub.server.catalog import Catalog
 from agenthub.server.journal import Journal
 from agenthub.server.metrics import Metrics
 from agenthub.server.opening import Opener
+from agenthub.server.operations import OPERATIONS, Operations
 from agenthub.server.owner import Owner, stopping
 from agenthub.server.quotas import Accounts
 from agenthub.server.recovery import Recovery
 from agenthub.server.table import EpisodeTable, unknown_episode
-from agenthub.wire import Batch, CreateEpisodes, StepOf
+from agenthub.wire import Batch, StepOf
 
-__all__ = ["OPERATIONS", "Dispatcher"]
+__all__ = ["Dispatcher"]
 
-PROTOCOL = 1
-OPERATIONS: Mapping[str, type[BaseModel]] = {
-    "capabilities": params.Nothing,
-    "suites": params.Nothing,
-    "suite": params.SuiteRef,
-    "tasks": params.TaskPage,
-    "create": CreateEpisodes,
-    "step": StepOf,
-    "steps": Batch,
-    "lease": params.LeaseOf,
-    "state": params.EpisodeRef,
-    "trajectory": params.EpisodeRef,
-    "delete": params.EpisodeRef,
-    "fork": params.ForkOf,
-    "file_get": params.FileRef,
-    "file_put": params.FilePut,
-    "blob_get": params.BlobRef,
-    "blob_put": params.BlobPut,
-    "quarantine": params.Nothing,
-    "release": params.TaskRef,
-}
 _logger = logging.getLogger("agenthub.server")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Limits:
-    max_episodes: int
-    stop_s: float
 
 
 class Dispatcher:
@@ -95,7 +66,7 @@ class Dispatcher:
         self.catalog = catalog
         self._workbench, self._log, self._blobs = workbench, log, BlobStore(blobs)
         workbench.blobs = self._blobs
-        self._limits = _Limits(max_episodes=max_episodes, stop_s=stop_s)
+        self._stop_s = stop_s
         self._owner = Owner()
         self.admission = Admission(memory_mb or default_budget_mb())
         recovery = Recovery(catalog, workbench, log, self.admission, self.accounts, self.metrics, grace_s=grace_s)
@@ -113,25 +84,18 @@ class Dispatcher:
         self._stopping = self._untouched = False
         self._waiting: set[asyncio.Task[None]] = set()
         """Of steps whose answers take a while."""
-        self._operations: dict[str, Callable[[Any, Principal], Awaitable[Answer]]] = {
-            "capabilities": self._capabilities,
-            "suites": self._suites,
-            "suite": self._suite,
-            "tasks": self._tasks,
-            "create": self._create,
-            "step": self._step,
-            "lease": self._lease,
-            "state": self._state,
-            "trajectory": self._trajectory,
-            "delete": self._delete,
-            "fork": self._fork,
-            "file_get": self._file_get,
-            "file_put": self._file_put,
-            "blob_get": self._blob_get,
-            "blob_put": self._blob_put,
-            "quarantine": self._quarantine,
-            "release": self._release,
-        }
+        self._operations = Operations(
+            catalog,
+            workbench,
+            self.table,
+            self._opener,
+            self.admission,
+            self._blobs,
+            max_episodes=max_episodes,
+            must_run=self._must_run,
+            must_own=self._own,
+            step=self._played,
+        )
 
     @property
     def ready(self) -> bool:
@@ -168,7 +132,7 @@ class Dispatcher:
         if kind is None:
             self.serves()
         try:
-            async with asyncio.timeout(self._limits.stop_s / 2):
+            async with asyncio.timeout(self._stop_s / 2):
                 if not self._untouched:
                     await self.table.close()
         except TimeoutError:
@@ -195,7 +159,7 @@ class Dispatcher:
             WireError: whatever went wrong; nothing else is raised but cancellation. 403 `forbidden`: not with this
                 token; an episode of somebody else's is as unknown (404) as one that never was.
         """
-        operation = self._operations.get(name)
+        operation = self._operations.by_name.get(name)
 
         async def work() -> Answer:
             if operation is None:
@@ -299,78 +263,3 @@ class Dispatcher:
     def _must_run(self) -> None:
         if self._stopping:
             raise stopping()
-
-    async def _capabilities(self, asked: params.Nothing, who: Principal) -> Answer:
-        from agenthub import __version__
-
-        facts = {
-            "version": __version__,
-            "protocol": PROTOCOL,
-            "operations": sorted(OPERATIONS),
-            "isolation": self._workbench.isolation,
-            "sandboxes": self._workbench.capabilities(),
-            "max_episodes": self._limits.max_episodes,
-            "live_episodes": len(self.table),
-            "memory_mb": {"budget": self.admission.budget_mb, "requested": self.admission.held_mb},
-        }
-        return Answer(dumps(facts))
-
-    async def _suites(self, asked: params.Nothing, who: Principal) -> Answer:
-        return Answer(dumps(await self.catalog.list()))
-
-    async def _suite(self, asked: params.SuiteRef, who: Principal) -> Answer:
-        return Answer(dumps(await self.catalog.describe(asked.suite)))
-
-    async def _tasks(self, asked: params.TaskPage, who: Principal) -> Answer:
-        return Answer(dumps(await self.catalog.page(asked)))
-
-    async def _create(self, asked: CreateEpisodes, who: Principal) -> Answer:
-        self._must_run()
-        return Answer(await self._opener.create(asked, who), 201)
-
-    async def _step(self, asked: StepOf, who: Principal) -> Answer:
-        return Answer(await self._played(asked, who))
-
-    async def _lease(self, asked: params.LeaseOf, who: Principal) -> Answer:
-        await self._own(asked.episode, who)
-        return Answer(await self.table.lease(asked.episode, asked.lease_s))
-
-    async def _state(self, asked: params.EpisodeRef, who: Principal) -> Answer:
-        await self._own(asked.episode, who)
-        return Answer(await self.table.state(asked.episode))
-
-    async def _trajectory(self, asked: params.EpisodeRef, who: Principal) -> Answer:
-        await self._own(asked.episode, who)
-        return Answer(await self.table.trajectory(asked.episode))
-
-    async def _delete(self, asked: params.EpisodeRef, who: Principal) -> Answer:
-        await self._own(asked.episode, who)
-        return Answer(await self.table.delete(asked.episode))
-
-    async def _fork(self, asked: params.ForkOf, who: Principal) -> Answer:
-        self._must_run()
-        await self._own(asked.episode, who)
-        return Answer(await self._opener.fork(asked, who), 201)
-
-    async def _file_get(self, asked: params.FileRef, who: Principal) -> Answer:
-        await self._own(asked.episode, who)
-        return Answer(await self.table.using(asked.episode, lambda it: it.read_file(asked.path)), 200, OCTETS)
-
-    async def _file_put(self, asked: params.FilePut, who: Principal) -> Answer:
-        await self._own(asked.episode, who)
-
-        await self.table.write(asked.episode, asked.path, asked.data)
-        return Answer(dumps({"path": asked.path, "bytes": len(asked.data)}))
-
-    async def _blob_get(self, asked: params.BlobRef, who: Principal) -> Answer:
-        return Answer(await asyncio.to_thread(self._blobs.get, asked.sha256), 200, OCTETS)
-
-    async def _blob_put(self, asked: params.BlobPut, who: Principal) -> Answer:
-        await asyncio.to_thread(self._blobs.put, asked.sha256, asked.data)
-        return Answer(dumps({"sha256": asked.sha256, "bytes": len(asked.data)}), 201)
-
-    async def _quarantine(self, asked: params.Nothing, who: Principal) -> Answer:
-        return Answer(dumps({"tasks": self.catalog.quarantine.rows()}))
-
-    async def _release(self, asked: params.TaskRef, who: Principal) -> Answer:
-        return Answer(dumps(self.catalog.quarantine.release(f"{asked.suite}/{asked.task}")))

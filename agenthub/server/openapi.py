@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from agenthub import __version__, wire
-from agenthub.server.dispatcher import OPERATIONS
+from agenthub.server.operations import OPERATIONS
 
 if TYPE_CHECKING:
     from agenthub.server.routes import Route

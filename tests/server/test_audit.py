@@ -20,8 +20,9 @@ import pytest
 from agenthub.server.access import OPERATION_SCOPES, ROUTE_SCOPES, Scope
 from agenthub.server.app import make_app
 from agenthub.server.dialects import DIALECT_SCOPES
-from agenthub.server.dispatcher import OPERATIONS, Dispatcher
+from agenthub.server.dispatcher import Dispatcher
 from agenthub.server.guard import Guard
+from agenthub.server.operations import OPERATIONS
 from agenthub.server.quotas import Accounts
 from agenthub.server.routes import ROUTES
 from tests.server.faces import FACES, Face

@@ -15,9 +15,9 @@ from agenthub.errors import ConfigError, UnknownName, WireError
 from agenthub.server.app import make_app
 from agenthub.server.catalog import Catalog
 from agenthub.server.dialects import DIALECT_SCOPES
-from agenthub.server.dispatcher import OPERATIONS
 from agenthub.server.guard import Guard
 from agenthub.server.openapi import document
+from agenthub.server.operations import OPERATIONS
 from agenthub.server.routes import ROUTES
 from agenthub.suites.task import Suite
 from tests.server.harness import hub, suites

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agenthub.errors import WireError
-from agenthub.server.dispatcher import OPERATIONS
+from agenthub.server.operations import OPERATIONS
 from agenthub.server.params import parse_json
 from tests.server.background import background_hub
 from tests.server.harness import CALL, MAX_BODY, RunningHub, winning
