@@ -1,11 +1,13 @@
 """Updates an hour when groups are played ahead of the weights, against playing and training in turn.
 
-    python benchmarks/async_training.py [--quick] [--updates N] [--scale X]
+    python benchmarks/async_training.py [--quick] [--seeds 0,1,2] [--updates N] [--scale X]
 
-One JSON object a line. The trainer's own flow, queue and ledger run over episodes of a fixed long tail: 4 turns, each
-lognormal with a median of 0.2 s and sigma 1.2, capped at 10 s; a learner takes 2 s an update. Times are multiplied by
-`scale`, sync and async play the same trace. `share_of_bound` compares with a schedule of the same rule that costs
-nothing but the trace. No model is trained here: success under both is a matter of `agenthub train`.
+One JSON object a line. The trainer's own loop, queue, ledger, learner and push run over a game of 4 turns whose times
+are a fixed long tail: lognormal with a median of 0.2 s and sigma 1.2, capped at 10 s. The learner's update takes 2 s,
+as one of a real size would, most of which it sleeps. All seeds of a mode run side by side, since they wait and hardly
+compute; sync and async play the same trace for the same number of updates. `share_of_bound` compares with a schedule
+of the same rule in which nothing but the trace and the 2 s takes time; `idle_share` is the learner's. `success` is the
+mean reward of held-out episodes under the last weights; its spread is the standard error of the difference over seeds.
 """
 
 from __future__ import annotations
@@ -14,132 +16,193 @@ import argparse
 import asyncio
 import heapq
 import json
+import math
 import tempfile
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean, variance
+from typing import Any
 
-import numpy as np
+import torch
+from async_tail.game import TASKS, Game, SmallPolicy, group_s, small_model
 
-from agenthub.records import Finish, Generation, Outcome, Stop, Trajectory, Turn, floats, frozen, ints
-from agenthub.rollout import CollectStats, Play, turn_seed
-from agenthub.trainers.flow import Flow
-from agenthub.trainers.ledger import Ledger
-from agenthub.trainers.samplers import Uniform
+from agenthub.rollout import Play
+from agenthub.trainers.config import OptimConfig, Recipe
+from agenthub.trainers.evaluate import Evaluation
+from agenthub.trainers.folder import RunFolder
+from agenthub.trainers.learner import Learner, UpdateStats
+from agenthub.trainers.loop import Parts, Trainer
+from agenthub.trainers.plugins import Loss
+from agenthub.trainers.sync.embedded import EmbeddedSync
+from agenthub.trainers.types import Batch, Doubles
 
-GROUPS, SIZE, TURNS, LEARN_S = 8, 4, 4, 2.0
-MEDIAN_S, SIGMA, CAP_S = 0.2, 1.2, 10.0
-
-
-def turn_s(group: str, member: int, turn: int) -> float:
-    """Seconds of a turn: the same in every run."""
-    draw = np.random.default_rng(turn_seed(0, group, member, turn)).normal()
-    return float(min(CAP_S, MEDIAN_S * np.exp(SIGMA * draw)))
-
-
-def group_s(group: str) -> float:
-    """Seconds until the last member of a group has ended."""
-    return max(sum(turn_s(group, member, turn) for turn in range(TURNS)) for member in range(SIZE))
+GROUPS, SIZE, LEARN_S, BOUND = 8, 4, 2.0, 2
+HELD_OUT = 64
 
 
-@dataclass
-class Tail:
-    """A collector whose episodes only take time."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What one run came to."""
 
-    scale: float
-    stats: CollectStats
-
-    async def collect(self, plays: Sequence[Play], *, seed: int) -> list[Trajectory]:
-        """One trajectory for each member of each play."""
-        members = [(play, member) for play in plays for member in range(play.count)]
-        return list(await asyncio.gather(*(self._episode(play, member) for play, member in members)))
-
-    async def _episode(self, play: Play, member: int) -> Trajectory:
-        turns, context = [], [1, 2]
-        for index in range(TURNS):
-            await asyncio.sleep(turn_s(play.group, member, index) * self.scale)
-            made = Generation(
-                policy="policy",
-                prompt_ids=ints(context),
-                ids=ints([3, 4]),
-                logprobs=floats([-1.0, -1.0]),
-                versions=((0, 0),),
-                finish=Finish.STOP,
-            )
-            context = [*context, 3, 4, 5]
-            rewards = frozen({"outcome": 0.0} if index == TURNS - 1 else {})
-            turns.append(Turn(index=index, generation=made, text="", rewards=rewards))
-        return Trajectory(
-            task=play.task,
-            group=play.group,
-            member=member,
-            turns=tuple(turns),
-            stop=Stop.ANSWERED,
-            outcome=Outcome.OK,
-            rewards=frozen({"outcome": 0.0}),
-            reward=0.0,
-        )
+    seconds: float
+    """An update, of wall time."""
+    idle: float
+    """Share of the time in which the learner waited for episodes."""
+    success: float
 
 
-async def measured(bound: int, updates: int, scale: float) -> tuple[float, float]:
-    """(seconds an update, idle share of the learner) of the real flow."""
-    with tempfile.TemporaryDirectory() as folder:
-        sampler = Uniform().start([f"t{number}" for number in range(64)], 0)
-        flow = Flow(
-            lambda: Tail(scale, CollectStats()),
-            sampler,
-            Ledger(Path(folder) / "ledger.sqlite"),
-            suite="tail",
-            groups=GROUPS,
-            group_size=SIZE,
-            seed=0,
-            bound=bound,
-        )
-        flow.begin(0, 0)
-        started, idle = time.perf_counter(), 0.0
-        for update in range(1, updates + 1):
-            await flow.next(update)
-            idle += flow.waited_s
-            await asyncio.sleep(LEARN_S * scale)
-            flow.advance(update)
-        wall = time.perf_counter() - started
-        await flow.close()
-    return wall / updates, idle / wall
+class PacedLearner(Learner):
+    """A learner whose updates take as long as a larger one's: what it computes itself is part of that time."""
+
+    def __init__(self, model: Any, loss: Loss, optim: OptimConfig, *, update_s: float) -> None:
+        super().__init__(model, loss, optim)
+        self._update_s = update_s
+
+    def update(
+        self,
+        batch: Batch,
+        advantage: Doubles,
+        *,
+        seed: int,
+        weights: Doubles | None = None,
+        stop: threading.Event | None = None,
+    ) -> UpdateStats:
+        """As `Learner`, and then the rest of its time."""
+        until = time.monotonic() + self._update_s
+        stats = super().update(batch, advantage, seed=seed, weights=weights, stop=stop)
+        time.sleep(max(0.0, until - time.monotonic()))
+        return stats
+
+
+class Quiet:
+    """A reporter that says nothing."""
+
+    def note(self, text: str) -> None:
+        """Nothing."""
+
+    def update(self, row: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def evaluation(self, update: int, evaluation: Evaluation) -> None:
+        """Nothing."""
+
+
+def recipe(bound: int, seed: int, updates: int) -> Recipe:
+    """GRPO on the game."""
+    return Recipe.model_validate(
+        {
+            "format": "agenthub.recipe/1",
+            "name": "tail",
+            "suite": "tail",
+            "filter": {"uses": "none"},
+            "credit": {"uses": "grpo"},
+            "loss": {"uses": "ppo"},
+            "rollout": {"groups": GROUPS, "group_size": SIZE, "max_tokens": 1},
+            "optim": {"lr": 0.03, "threads": 1, "minibatches": 2},
+            "staleness": bound,
+            "updates": updates,
+            "checkpoint_every": updates,
+            "eval": None,
+            "seed": seed,
+        }
+    )
+
+
+async def trained(bound: int, seed: int, updates: int, scale: float, folder: Path) -> Run:
+    """One run, timed between its first and its last update."""
+    used = recipe(bound, seed, updates)
+    policy, model = SmallPolicy(seed), small_model(seed)
+    names = [f"task-{number}" for number in range(TASKS)]
+    parts = Parts(
+        collector=lambda: Game(policy, scale=scale),
+        evaluator=None,
+        held_out=(),
+        sampler=used.sampler.make().start(names, 0),
+        filter=used.filter.make(),
+        credit=used.credit.make(),
+        learner=PacedLearner(model, used.loss.make(), used.optim, update_s=LEARN_S * scale),
+        sync=EmbeddedSync(policy, bound=used.sync_bound),
+        serving=policy.weight_version,
+    )
+    run = RunFolder.create(folder, used)
+    started = time.perf_counter()
+    try:
+        await Trainer(parts, run, Quiet()).run()
+    finally:
+        run.close()
+    wall = time.perf_counter() - started
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    busy = sum(row["seconds"]["update"] + row["seconds"]["sync"] for row in rows)
+    return Run(seconds=wall / updates, idle=1.0 - busy / wall, success=await success(policy, names))
+
+
+async def success(policy: SmallPolicy, names: Sequence[str]) -> float:
+    """Mean reward of held-out episodes, played at once."""
+    plays = [Play(suite="tail", task=name, count=HELD_OUT, group=f"eval/{name}") for name in names]
+    played = await Game(policy, scale=0.0).collect(plays, seed=10_000)
+    return fmean(one.reward or 0.0 for one in played)
 
 
 def ideal(bound: int, updates: int, scale: float) -> float:
-    """Seconds an update of the same rule where nothing but the trace costs time."""
+    """Seconds an update of the same rule where nothing but the trace and the learner's seconds cost time."""
     now, started, ending = 0.0, 0, list[float]()
     for version in range(updates):
         while started < version + bound + 1:
             started += 1
             for place in range(GROUPS):
-                heapq.heappush(ending, now + group_s(f"u{started}/{place}") * scale)
+                heapq.heappush(ending, now + group_s(f"u{started}/{place}", SIZE) * scale)
         ends = [heapq.heappop(ending) for _ in range(GROUPS)]
         now = max(now, ends[-1]) + LEARN_S * scale
     return now / updates
 
 
+async def all_seeds(bound: int, seeds: Sequence[int], updates: int, scale: float, folder: Path) -> list[Run]:
+    """Every seed of one mode, side by side."""
+    async with asyncio.TaskGroup() as group:
+        runs = [group.create_task(trained(bound, seed, updates, scale, folder / f"{bound}-{seed}")) for seed in seeds]
+    return [run.result() for run in runs]
+
+
+def report(ahead: Sequence[Run], turns: Sequence[Run], bound_s: float, scale: float) -> list[dict[str, Any]]:
+    """The rows."""
+    rate, peer = (3600.0 * scale / fmean(run.seconds for run in runs) for runs in (ahead, turns))
+    ours, theirs = (fmean(run.success for run in runs) for runs in (ahead, turns))
+    spread = math.nan
+    if len(ahead) > 1:
+        spread = math.sqrt(fmean(variance(run.success for run in runs) for runs in (ahead, turns)) * 2.0 / len(ahead))
+    off = {} if math.isnan(spread) else {"in_errors": round(abs(ours - theirs) / max(spread, 1e-9), 2)}
+    runs = {"async": [round(run.success, 4) for run in ahead], "sync": [round(run.success, 4) for run in turns]}
+    return [
+        {"metric": "updates_per_hour", "value": rate, "unit": "1/h", "peer": "sync", "ratio": rate / peer},
+        {"metric": "share_of_bound", "value": bound_s / fmean(run.seconds for run in ahead), "unit": "1"},
+        {
+            "metric": "idle_share",
+            "value": fmean(run.idle for run in ahead),
+            "unit": "1",
+            "peer": "sync",
+            "peer_value": fmean(run.idle for run in turns),
+        },
+        {"metric": "success", "value": ours, "unit": "1", "peer": "sync", "peer_value": theirs, "runs": runs, **off},
+    ]
+
+
 def main() -> None:
-    """Measure sync, then async at a bound of 2."""
+    """Sync, then async at a bound of 2."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--updates", type=int, default=40)
-    parser.add_argument("--scale", type=float, default=0.5)
+    parser.add_argument("--scale", type=float, default=1.0, help="of every second in the trace")
     given = parser.parse_args()
     updates, scale = (12, 0.1) if given.quick else (given.updates, given.scale)
-    rates, idles = {}, {}
-    for bound in (0, 2):
-        seconds, idles[bound] = asyncio.run(measured(bound, updates, scale))
-        rates[bound] = 3600.0 * scale / seconds
-    bound_rate = 3600.0 * scale / ideal(2, updates, scale)
-    rows = [
-        {"metric": "updates_per_hour", "value": rates[2], "unit": "1/h", "peer": "sync", "ratio": rates[2] / rates[0]},
-        {"metric": "share_of_bound", "value": rates[2] / bound_rate, "unit": "1"},
-        {"metric": "idle_share", "value": idles[2], "unit": "1", "peer": "sync", "peer_value": idles[0]},
-    ]
-    for row in rows:
+    seeds = [int(seed) for seed in given.seeds.split(",")][: 1 if given.quick else None]
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        turns, ahead = (asyncio.run(all_seeds(bound, seeds, updates, scale, Path(folder))) for bound in (0, BOUND))
+    for row in report(ahead, turns, ideal(BOUND, updates, scale), scale):
         extra = {"quick": True} if given.quick else {}
         print(json.dumps({"bench": "async_training", "case": "longtail", **row, "scale": scale, **extra}))
 

@@ -126,6 +126,7 @@ async def _attached(
     transfer = transfer_of(sync) if sync in ("nccl", "ipc") else None
     try:
         served = await policy.attach()
+        _check_room(recipe, served)
         if transfer is not None:
             check_transfers(served)
         yield Serving(policy=policy, sync=_pushes(recipe, policy, served, folder / "serving", sync, transfer))
@@ -133,6 +134,15 @@ async def _attached(
         if transfer is not None:
             transfer.close()
         await policy.close()
+
+
+def _check_room(recipe: Recipe, served: Served) -> None:
+    """Raises UserError where a turn alone would fill the server's context."""
+    if recipe.rollout.max_tokens >= served.context:
+        raise UserError(
+            f"rollout.max_tokens is {recipe.rollout.max_tokens}, the server's context is {served.context} tokens: "
+            "no room for a prompt; make one smaller or the other larger (policy.vllm.context)"
+        )
 
 
 def _pushes(

@@ -85,7 +85,9 @@ class VllmHttp:
             UserError: it serves another model, is too old, or lacks the routes that a policy needs.
             Lost: it does not answer.
         """
-        version = str((await self.call("GET", "/version"))["version"])
+        version = str((await self.call("GET", "/version")).get("version", ""))
+        if not version:
+            raise UserError(f"{self.url} is no vLLM server: its /version tells none")
         if _number(version) < OLDEST:
             raise UserError(
                 f"{self.url} is vLLM {version}; expected {OLDEST[0]}.{OLDEST[1]} or newer, which names its weights"

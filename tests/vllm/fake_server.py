@@ -31,6 +31,7 @@ class FakeVllm:
         self.engine_version = "0.32.0"
         self.model = "policy"
         self.context = 64
+        self.root = "/models/it"
         self.trouble: Callable[[str, int, dict[str, Any]], dict[str, Any] | None] = lambda key, place, event: event
         """(request id, place, event) -> the event to send; None breaks the connection."""
         self.refuse: list[int] = []
@@ -75,7 +76,7 @@ class FakeVllm:
         return web.json_response({"version": self.engine_version})
 
     async def _models(self, request: web.Request) -> web.Response:
-        row = {"id": self.model, "root": "/models/it", "max_model_len": self.context}
+        row = {"id": self.model, "root": self.root, "max_model_len": self.context}
         return web.json_response({"data": [row]})
 
     async def _weights(self, request: web.Request) -> web.Response:
