@@ -16,6 +16,7 @@ from agenthub.config import ConfigModel, load_yaml, read_document
 from agenthub.errors import ConfigError, UserError, nearest
 from agenthub.trainers.adapters import LoraConfig
 from agenthub.trainers.critic import CriticConfig
+from agenthub.trainers.hardware import LearnerConfig
 from agenthub.trainers.experts.config import ExpertsConfig
 from agenthub.trainers.plugins import lacking, make
 from agenthub.trainers.refilling import RefillConfig
@@ -171,10 +172,8 @@ class OptimConfig(ConfigModel):
     old_logprobs: Literal["auto", "rollout", "recompute"] = Field(
         default="auto", description="auto recomputes them only where older weights sampled a token"
     )
-    view_tokens: int = Field(default=1024, ge=1, description="padded tokens of one forward pass")
-    graph_tokens: int = Field(
-        default=65536, ge=1, description="padded tokens whose graph may be kept; more costs two passes"
-    )
+    view_tokens: int = Field(default=1024, ge=1, description="tokens of one forward pass")
+    graph_tokens: int = Field(default=65536, ge=1, description="tokens whose graph may be kept; more costs two passes")
     threads: int = Field(default=2, ge=1, description="threads of torch; the weights depend on their number")
 
     @field_validator("betas")
@@ -238,6 +237,7 @@ class Recipe(ConfigModel):
     critic: CriticConfig | None = Field(default=None, description="a value head; null trains none")
     experts: ExpertsConfig | None = Field(default=None, description="recorded trajectories that train too")
     optim: OptimConfig = OptimConfig()
+    learner: LearnerConfig = LearnerConfig()
     sync_bound: float = Field(
         default=1e-3, gt=0.0, description="largest difference of a log-probability after a push, nats"
     )

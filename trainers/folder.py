@@ -28,8 +28,8 @@ from agenthub.trainers.config import Recipe
 __all__ = ["RESUMABLE", "RunFolder"]
 
 LINES = ("metrics.jsonl", "trajectories.jsonl")
-RESUMABLE = ("checkpoint_every", "keep_checkpoints", "updates")
-"""Keys that `--set` may change when a run is resumed."""
+RESUMABLE = ("checkpoint_every", "keep_checkpoints", "policy.vllm.port", "policy.vllm.url", "updates")
+"""Keys that `--set` may change when a run is resumed: how long it is, what is kept, and where its server is."""
 
 
 class RunFolder:
