@@ -158,6 +158,8 @@ class Actor:
 
     async def _goto(self, page: Page, given: Mapping[str, Any]) -> None:
         url = allowed(given["url"], self._context.rules.site.origin)
+        if self._leaves(url):
+            return
         why = await page.go(url)
         if why and not self._context.rules.left:
             raise UserError(f"goto: {url!r:.200} could not be opened: {why}")
@@ -168,7 +170,16 @@ class Actor:
     async def _forward(self, page: Page, given: Mapping[str, Any]) -> None:
         await self._history(page, 1)
 
+    def _leaves(self, where: str) -> bool:
+        """True where the task is bound to its page, which this would leave: that is noted, and need not be done."""
+        rules = self._context.rules
+        if rules.locked:
+            rules.left = rules.left or where
+        return rules.locked
+
     async def _history(self, page: Page, by: int) -> None:
+        if self._leaves("a page of its history"):
+            return
         told = await page.call("Page.getNavigationHistory")
         index = told["currentIndex"] + by
         if not 0 <= index < len(told["entries"]) or told["entries"][index]["url"] in ("", "about:blank"):
@@ -176,9 +187,7 @@ class Actor:
         await page.call("Page.navigateToHistoryEntry", entryId=told["entries"][index]["id"])
 
     async def _new_tab(self, page: Page, given: Mapping[str, Any]) -> None:
-        rules = self._context.rules
-        if rules.locked:
-            rules.left = "about:blank"
+        if self._leaves("a new tab"):
             return
         if len(self._context.pages) >= 16:
             raise UserError("there are 16 tabs; close one first")
@@ -191,9 +200,7 @@ class Actor:
         await self._context.page.call("Page.bringToFront")
 
     async def _tab_close(self, page: Page, given: Mapping[str, Any]) -> None:
-        rules = self._context.rules
-        if rules.locked and len(self._context.pages) == 1:
-            rules.left = "about:blank"
+        if len(self._context.pages) == 1 and self._leaves("no page at all"):
             return
         if len(self._context.pages) == 1:
             await self._context.open("about:blank")
@@ -214,7 +221,8 @@ class Actor:
     async def _spot(self, page: Page, node: int, what: str, covered: bool = False) -> Point:
         shown = page.call("DOM.scrollIntoViewIfNeeded", backendNodeId=node)
         try:
-            _, told = await page.all(shown, page.call("DOM.getContentQuads", backendNodeId=node))
+            quads = page.call("DOM.getContentQuads", backendNodeId=node)
+            _, told, layout = await page.all(shown, quads, page.call("Page.getLayoutMetrics"))
         except Refused as refused:
             raise UserError(f"{what} is not there to be seen: {refused}") from refused
         points = [point for quad in told["quads"] for point in _points(quad)]
@@ -223,13 +231,14 @@ class Actor:
             raise UserError(f"{what} has no size, or is out of sight")
         if covered:
             return points[0]
-        for point in points[:18]:
-            if await self._hits(page, node, point):
-                return point
+        seen = layout["cssVisualViewport"]
+        for x, y in points[:18]:
+            if await self._hits(page, node, (x + seen["pageX"], y + seen["pageY"])):
+                return x, y
         raise UserError(f"{what} cannot be hit: something lies over it")
 
     async def _hits(self, page: Page, node: int, point: Point) -> bool:
-        """True where a click at the point goes to the node, to what is in it, or to what it labels."""
+        """True where a click at a point of the document goes to the node or to what is in it."""
         x, y = int(point[0]), int(point[1])
         try:
             there = await page.call("DOM.getNodeForLocation", x=x, y=y, includeUserAgentShadowDOM=False)

@@ -32,7 +32,6 @@ _FLAGS = (
     "--headless",
     "--remote-debugging-pipe",
     "--no-sandbox",
-    "--no-zygote",
     "--no-first-run",
     "--user-data-dir=/tmp/profile",
     "--disable-gpu",
@@ -57,6 +56,8 @@ _FLAGS = (
     "--font-render-hinting=none",
     "--force-color-profile=srgb",
     "--hide-scrollbars",
+    # A script that fills its heap ends its own page, long before the box is full.
+    "--js-flags=--max-old-space-size=512",
     "--log-level=3",
     "--metrics-recording-only",
     "--mute-audio",

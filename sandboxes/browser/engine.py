@@ -17,6 +17,7 @@ __all__ = ["Browser", "Context"]
 
 _START_S = 30.0
 _PAGE_S = 20.0
+_END_S = 5.0
 _TOLD_BYTES = 1 << 14
 
 
@@ -31,6 +32,7 @@ class Context:
         self.lost = ""
         """Why its first fault ended it: a tab's process crashed."""
         self._opened = asyncio.Event()
+        self._expecting = False
 
     @property
     def page(self) -> Page:
@@ -43,6 +45,8 @@ class Context:
         """One more tab, in front, at an address that the caller has checked. Raises Gone, Refused."""
         pipe, rules = self.browser.pipe, self.rules
         size = {"width": rules.width, "height": rules.height}
+        # The initial document of a tab is there without being loaded.
+        self._expecting = url != "about:blank"
         made = await pipe.call("Target.createTarget", url=url, browserContextId=self.id, **size)
         async with asyncio.timeout(_PAGE_S):
             while not any(page.target == made["targetId"] for page in self.pages):
@@ -59,6 +63,9 @@ class Context:
         page = Page(self.browser.pipe, session, target, self.rules)
         self.pages.append(page)
         self.active = len(self.pages) - 1
+        if self._expecting:
+            page.expect()
+            self._expecting = False
         page.prepare()
         self._opened.set()
 
@@ -149,8 +156,15 @@ class Browser:
         Killed from outside, or lost with the jail: ours. Ended by itself: of the episode that had it alone or was
         acting in it at that moment; an episode that only stood beside it has lost its engine, which is ours.
         """
-        end = await self.box.kill()
-        if end.host_fault or (end.code == -signal.SIGKILL and not end.oom):
+        try:
+            async with asyncio.timeout(_END_S):
+                # How it ended is heard a little after that it did.
+                end = await self.box.ended()
+            ours = end.code is None
+        except TimeoutError:
+            # It lives and does not listen any more.
+            end, ours = await self.box.kill(), False
+        if end.host_fault or ours or (end.code == -signal.SIGKILL and not end.oom):
             return HostFault(f"the browser was lost: {end.reason}")
         why = f"the browser ended: {end.reason}"
         return BoxLost(why) if alone or busy else HostFault(f"{why}, by another episode's page")
@@ -177,10 +191,8 @@ class Browser:
     def _on_event(self, method: str, params: dict[str, Any]) -> None:
         if method == "Target.attachedToTarget":
             self._on_attached(params)
-        elif method == "Target.detachedFromTarget":
-            self._on_detached(params.get("targetId", ""))
         elif method == "Target.targetDestroyed":
-            self._on_detached(params["targetId"])
+            self._on_closed(params["targetId"])
         elif method == "Target.targetCrashed":
             self._on_crashed(params)
         elif method == "Pipe.closed":
@@ -198,7 +210,7 @@ class Browser:
         self._of[told["targetId"]] = context
         context.attached(params["sessionId"], told["targetId"])
 
-    def _on_detached(self, target: str) -> None:
+    def _on_closed(self, target: str) -> None:
         context = self._of.pop(target, None)
         if context is not None:
             context.detached(target, "the tab was closed")

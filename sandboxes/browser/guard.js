@@ -71,6 +71,11 @@
     return first;
   };
   const frame = () => new Promise((done) => { realFrame(done); realTimeout(done, 50); });
+  // Images and fonts come in real time, whatever the page's clock says.
+  const arrived = async () => {
+    const missing = () => document.fonts.status === "loading" || [...document.images].some((it) => !it.complete);
+    for (let waited = 0; waited < 100 && missing(); waited++) await new Promise((done) => realTimeout(done, 2));
+  };
   // Lets the page's time pass until it has nothing more to do within `budget` ms, or all of it where `whole`.
   const settle = async (budget, whole, frames) => {
     if (frames) { await frame(); await frame(); }
@@ -82,6 +87,7 @@
         if (realNow() >= end || (!whole && document.readyState !== "loading" && (!first || first.due > end))) break;
         await new Promise((done) => realTimeout(done, 4));
       }
+      await arrived();
       return [document.title, Math.round(realNow())];
     }
     const end = now + budget;
@@ -94,6 +100,7 @@
       await null;
     }
     if (whole) now = end;
+    await arrived();
     return [document.title, Math.round(now - begun)];
   };
 
@@ -134,6 +141,7 @@
       await settle(50, true, false);
       await new Promise((done) => realTimeout(done, 2));
     }
+    await arrived();
     const said = before.getUtterance();
     return typeof said === "string" ? { goal: said, fields: null } : { goal: said.utterance, fields: said.fields };
   };

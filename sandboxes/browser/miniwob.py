@@ -58,6 +58,9 @@ async def begin(page: Page, seed: int, *, fresh: bool) -> tuple[str, dict[str, s
             await page.settle(_LOAD_MS)
         page.rules.told.clear()
         told = await page.run(_START, [{"value": seed}])
+        if fresh:
+            # Pictures that style sheets name are asked for when they are painted first.
+            await page.settle(0, frames=True)
     except Refused as refused:
         raise UserError(f"page {page.url} cannot be started: {refused}") from refused
     if not isinstance(told, dict) or not isinstance(told.get("goal"), str):

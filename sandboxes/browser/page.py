@@ -18,6 +18,8 @@ __all__ = ["Page", "Rules"]
 
 _SETTLE = "function(b,w,f){return this.settle(b,w,f)}"
 _MOST_DIALOG = 2000
+_ANSWER_S = 2.0
+"""How long an action waits for the answers to what it made the page ask for."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,14 +48,17 @@ class Page:
 
     def __init__(self, pipe: Pipe, session: str, target: str, rules: Rules) -> None:
         self._pipe, self.session, self.target, self.rules = pipe, session, target, rules
-        self.url, self.title = "", ""
+        self.url, self.title = "about:blank", ""
         self.lost = ""
         """Why it is gone; empty while it is there."""
         self.home = ""
         """The address that a locked page must keep."""
-        self._main = ""
+        # A tab's first frame has the number of its target.
+        self._main = target
         self._functions = ""
-        self._loading = True
+        self._loading = False
+        self._asked: set[str] = set()
+        """Requests whose answers the document has not got yet."""
         self._changed = asyncio.Event()
         self._serving: set[asyncio.Task[None]] = set()
         pipe.listen(session, self._on_event)
@@ -63,6 +68,7 @@ class Page:
         rules = self.rules
         self.tell("Page.enable")
         self.tell("Runtime.enable")
+        self.tell("Network.enable", maxTotalBufferSize=0, maxResourceBufferSize=0)
         self.tell("Runtime.addBinding", name=rules.name + "t")
         self.tell("Page.addScriptToEvaluateOnNewDocument", source=rules.script, runImmediately=True)
         self.tell("Fetch.enable", patterns=[{"urlPattern": "*"}])
@@ -80,8 +86,12 @@ class Page:
         self._pipe.tell(method, self.session, **params)
 
     async def all(self, *calls: Awaitable[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The results of calls that were sent together. Raises as the first that fails."""
+        """The results of calls sent together. Raises as the first that fails."""
         return [await call for call in calls]
+
+    def expect(self) -> None:
+        """Something is going to be loaded."""
+        self._loading = True
 
     async def loaded(self) -> None:
         """Wait until nothing is being loaded. Raises Gone."""
@@ -122,8 +132,21 @@ class Page:
                 continue
             if done is not None:
                 self.title = str(done[0])
-            if not self._loading:
+            if not self._loading and not await self.quiet():
                 return
+
+    async def quiet(self) -> bool:
+        """Wait for what the document has asked for; True where there was such a thing and it has come. Raises Gone."""
+        if not self._asked:
+            return False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ANSWER_S):
+                while self._asked:
+                    if self.lost:
+                        raise Gone(self.lost)
+                    self._changed.clear()
+                    await self._changed.wait()
+        return not self._asked
 
     async def _settled(self, budget_ms: int, *, whole: bool, frames: bool) -> list[Any] | None:
         if not await self.functions():
@@ -175,7 +198,6 @@ class Page:
             self.rules.told.append(params["payload"])
 
     def _on_started(self, params: dict[str, Any]) -> None:
-        self._main = self._main or params["frameId"]
         if params["frameId"] == self._main:
             self._loading = True
 
@@ -194,6 +216,8 @@ class Page:
         if frame.get("parentId"):
             return
         self._main, self.url, self._functions = frame["id"], frame["url"], ""
+        # What the last document asked for is of no interest any more, but for this one itself.
+        self._asked &= {frame.get("loaderId", "")}
         self._check_home(self.url)
 
     def _on_within(self, params: dict[str, Any]) -> None:
@@ -207,6 +231,11 @@ class Page:
         if self.home and _plain(url) != self.home:
             self.rules.left = self.rules.left or url
 
+    def _on_got(self, params: dict[str, Any]) -> None:
+        self._asked.discard(params["requestId"])
+        if not self._asked:
+            self._changed.set()
+
     def _on_dialog(self, params: dict[str, Any]) -> None:
         kind = params["type"]
         accepted = kind in ("alert", "beforeunload")
@@ -218,7 +247,7 @@ class Page:
     def _on_paused(self, params: dict[str, Any]) -> None:
         request, number = params["request"], params["requestId"]
         url: str = request["url"]
-        main = params.get("resourceType") == "Document" and params["frameId"] == (self._main or params["frameId"])
+        main = params.get("resourceType") == "Document" and params["frameId"] == self._main
         if main and self.home and _plain(url) != self.home:
             self.rules.left = self.rules.left or url
             self.tell("Fetch.failRequest", requestId=number, errorReason="Aborted")
@@ -229,6 +258,8 @@ class Page:
                 self.rules.notices.append(f"not loaded: {url[:200]} is outside of {site.origin}")
             self.tell("Fetch.failRequest", requestId=number, errorReason="Aborted" if main else "BlockedByClient")
             return
+        if params.get("networkId"):
+            self._asked.add(params["networkId"])
         asked = Request(
             method=request["method"],
             url=url,
@@ -258,6 +289,8 @@ def _plain(url: str) -> str:
 
 _HANDLERS: dict[str, Callable[[Page, dict[str, Any]], None]] = {
     "Fetch.requestPaused": Page._on_paused,
+    "Network.loadingFailed": Page._on_got,
+    "Network.loadingFinished": Page._on_got,
     "Page.frameNavigated": Page._on_navigated,
     "Page.frameRequestedNavigation": Page._on_requested,
     "Page.frameStartedLoading": Page._on_started,

@@ -63,6 +63,7 @@ class BrowserSession:
                     self._goal, self._fields = await miniwob.begin(page, self._settings.seed, fresh=self._lease.fresh)
                 else:
                     await page.settle(self._settings.settle_ms)
+                await page.quiet()
                 self._opening = await self._look("", "")
                 self._opening_images = tuple(self._pictures(self._opening))
         except (Gone, Refused, TimeoutError) as error:
@@ -150,7 +151,7 @@ class BrowserSession:
         if self._closed:
             return
         self._closed = True
-        clean = not self._stuck and not self._context.rules.left
+        clean = not self._stuck
         if clean and self._settings.reset == "page":
             clean = await self._rested()
         self._leases.give_back(self._lease, clean=clean)
@@ -237,7 +238,7 @@ class BrowserSession:
         self._stuck = True
         if not self._context.browser.alive:
             return await self._context.browser.fault(alone=self._lease.alone, busy=self._busy)
-        return BoxLost(str(gone))
+        return BoxLost(self._context.lost or str(gone))
 
     def _ids_of(self, page: Page) -> Ids:
         return self._ids.setdefault(page.target, Ids())
