@@ -26,7 +26,14 @@ _MARKS = {LayerState.OK: "green", LayerState.DEGRADED: "yellow", LayerState.MISS
 
 def report() -> list[Layer]:
     """Every layer and package, in the order in which they are shown."""
-    return [_machine(), *_isolations(), *(_package(name, use) for name, use in _PACKAGES.items()), _lean(), _vllm()]
+    return [
+        _machine(),
+        *_isolations(),
+        *(_package(name, use) for name, use in _PACKAGES.items()),
+        _lean(),
+        _browser(),
+        _vllm(),
+    ]
 
 
 def command(
@@ -54,6 +61,15 @@ def _machine() -> Layer:
     user = "root" if os.geteuid() == 0 else f"user {os.geteuid()}"
     detail = f"Python {platform.python_version()}, {os.cpu_count()} processors, {memory_gb:.1f} GiB, {user}"
     return Layer(name="machine", state=LayerState.OK, detail=detail)
+
+
+def _browser() -> Layer:
+    from agenthub.sandboxes.browser.chromium import find
+
+    try:
+        return Layer(name="browser", state=LayerState.OK, detail=find())
+    except UserError as missing:
+        return Layer(name="browser", state=LayerState.MISSING, detail=str(missing))
 
 
 def _lean() -> Layer:
