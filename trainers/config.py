@@ -16,8 +16,8 @@ from agenthub.config import ConfigModel, load_yaml, read_document
 from agenthub.errors import ConfigError, UserError, nearest
 from agenthub.trainers.adapters import LoraConfig
 from agenthub.trainers.critic import CriticConfig
-from agenthub.trainers.hardware import LearnerConfig
 from agenthub.trainers.experts.config import ExpertsConfig
+from agenthub.trainers.hardware import LearnerConfig
 from agenthub.trainers.plugins import lacking, make
 from agenthub.trainers.refilling import RefillConfig
 

