@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from agenthub.records import Observation
 from agenthub.renderer import Parsed, ParsedCall
 from agenthub.renderers.native import native_calls
-from agenthub.renderers.search import NOTHING, Template, empty, found, plain
+from agenthub.renderers.search import Template, empty, found, plain
 from agenthub.sandbox import ToolSpec
 
 __all__ = ["Json", "ToolCall", "Verl"]
@@ -53,7 +53,8 @@ class ToolCall(Template):
 
 
 class Verl(ToolCall):
-    """verl's search tool: `query_list` holds one query or more; the result is JSON with one text."""
+    """verl's search tool: `query_list` holds one query or more; the result is JSON with one text, as its
+    `search_r1_like_utils` writes it: titles in the quotes of the corpus, nothing for a query that found nothing."""
 
     def show(self, observations: Sequence[Observation]) -> str:
         """`{"result": ...}` with the passages of each query, `---` between them."""
@@ -69,8 +70,8 @@ class Verl(ToolCall):
     def _documents(observation: Observation) -> str:
         rows = found(observation)
         if not rows:
-            return NOTHING if empty(observation) else observation.text
-        return "".join(f"Doc {n} (Title: {row.title})\n{row.text}\n\n" for n, row in enumerate(rows, 1)).strip()
+            return "" if empty(observation) else observation.text
+        return "".join(f'Doc {n} (Title: "{row.title}")\n{row.text}\n\n' for n, row in enumerate(rows, 1)).strip()
 
     def _spread(self, call: ParsedCall) -> Sequence[ParsedCall]:
         queries = call.arguments.get("query_list")

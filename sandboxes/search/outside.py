@@ -91,6 +91,8 @@ def clean(text: str) -> Cleaned:
         return character
 
     seen = _SUSPECT.sub(visible, text)
+    if "<" not in seen and "[" not in seen:
+        return Cleaned(text=seen, invisible=removed)
     escaped, count = _CONTROL.subn(lambda match: _ESCAPED[match.group()], seen)
     return Cleaned(text=escaped, invisible=removed, escaped=count)
 

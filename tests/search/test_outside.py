@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 
@@ -128,7 +129,8 @@ def test_the_published_forms() -> None:
     )
     assert show("search_zerosearch", one) == "\n\n<information>Doc 1: body\nmore\nDoc 2: b</information>\n\n"
     assert show("search_verl", one, one).count("\\n---\\n") == 1
-    assert '{"result": "Doc 1 (Title: T)\\nbody\\nmore\\n\\nDoc 2 (Title: U)\\nb' in show("search_verl", one)
+    said = json.loads(show("search_verl", one).removeprefix("\n<tool_response>\n").removesuffix("\n</tool_response>\n"))
+    assert said == {"result": 'Doc 1 (Title: "T")\nbody\nmore\n\nDoc 2 (Title: "U")\nb'}
     assert show("search_json", one) == (
         '\n{"results": [{"title": "T", "source": "i", "text": "body\\nmore"}, '
         '{"title": "U", "source": "j", "text": "b"}]}\n'
