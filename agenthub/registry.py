@@ -80,6 +80,7 @@ _CORE: dict[str, dict[str, str]] = {
     "sandbox": {
         "browser": "agenthub.sandboxes.browser.sandbox:BrowserSandbox",
         "calculator": "agenthub.sandboxes.calculator:CalculatorSandbox",
+        "desktop": "agenthub.sandboxes.desktop.sandbox:DesktopSandbox",
         "echo": "agenthub.sandboxes.echo:EchoSandbox",
         "language": "agenthub.sandboxes.languages.sandbox:LanguageSandbox",
         "lean": "agenthub.sandboxes.lean.sandbox:LeanSandbox",
@@ -127,6 +128,7 @@ _CORE: dict[str, dict[str, str]] = {
         "squad_f1": "agenthub.rewards.search:squad_f1",
         "unittest": "agenthub.rewards.code:unittest",
         "world_score": "agenthub.rewards.world:world_score",
+        "world_state": "agenthub.rewards.state:world_state",
     },
     "turn_check": {
         "answered": "agenthub.rewards.turns:answered",

@@ -12,7 +12,10 @@ from agenthub.sandboxes.browser.chromium import find
 from agenthub.sandboxes.browser.leases import Leases
 from agenthub.sandboxes.browser.session import BrowserSession
 from agenthub.sandboxes.browser.settings import Settings, settings_of
+from agenthub.sandboxes.browser.shop.session import ShopSession
+from agenthub.sandboxes.browser.shop.site import ShopSite, shop_pool
 from agenthub.sandboxes.browser.site import Files, Folder, Site, miniwob_folder
+from agenthub.sandboxes.pool import Pool
 
 __all__ = ["TOOLS", "BrowserSandbox"]
 
@@ -45,6 +48,7 @@ class BrowserSandbox:
         self._isolation: Isolation | None = None
         self._leases: Leases | None = None
         self._miniwob: Folder | None = None
+        self._shops: Pool | None = None
 
     def capabilities(self) -> Capabilities:
         """Pages live from turn to turn; with the page's own clock the same actions show the same."""
@@ -71,6 +75,8 @@ class BrowserSandbox:
         if spec.isolation not in ("", "jail"):
             raise UserError(f"the browser runs in the jail; there is no image of it for {spec.isolation!r} yet")
         settings = settings_of(spec.params)
+        if settings.site == "shop":
+            return await self._in_shop(settings, spec, self._leases)
         lease = await self._leases.take(settings, spec.limits, lambda: self._site(settings, spec))
         session = BrowserSession(lease, self._leases)
         try:
@@ -81,6 +87,25 @@ class BrowserSandbox:
             raise
         return session
 
+    async def _in_shop(self, settings: Settings, spec: SandboxSpec, leases: Leases) -> ShopSession:
+        if self._isolation is None:
+            raise HostFault("the browser sandbox is not open")
+        self._shops = self._shops or shop_pool(self._isolation)
+        site = ShopSite(settings.origin, await self._shops.take())
+        try:
+            lease = await leases.take(settings, spec.limits, lambda: site)
+            session = ShopSession(lease, leases, site)
+            try:
+                await session.begin(_BEGIN_S)
+            except BaseException:
+                leases.give_back(lease, clean=False)
+                await leases.done(lease)
+                raise
+        except BaseException:
+            site.close()
+            raise
+        return session
+
     async def code_box(self, spec: SandboxSpec) -> CodeBox:
         """This sandbox runs no code. Raises UserError."""
         del spec
@@ -88,6 +113,9 @@ class BrowserSandbox:
 
     async def close(self) -> None:
         """End the browsers and the jail."""
+        shops, self._shops = self._shops, None
+        if shops is not None:
+            await shops.close()
         leases, self._leases = self._leases, None
         if leases is not None:
             await leases.close()

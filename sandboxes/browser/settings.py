@@ -28,7 +28,7 @@ CHANNELS = (
 """What can be shown after an action, in this order."""
 RESETS = ("page", "reload", "context", "browser")
 """The rungs of the ladder, from the quickest to the one that shares nothing."""
-SITES = ("files", "miniwob")
+SITES = ("files", "miniwob", "shop")
 _MOST_PIXELS = 4096
 
 
@@ -37,7 +37,7 @@ class Settings:
     """What a task's tool says under `config`."""
 
     site: str = "files"
-    """`miniwob`: a page of MiniWoB++; `files`: the task's own files."""
+    """`miniwob`: a page of MiniWoB++; `files`: the task's own files; `shop`: a shop with a database of its own."""
     page: str = "index.html"
     """Path on the site where the episode begins; of MiniWoB++ the page's name."""
     seed: int = 0
@@ -58,7 +58,7 @@ class Settings:
     @property
     def url(self) -> str:
         """Where the episode begins."""
-        path = f"miniwob/{self.page}.html" if self.site == "miniwob" else self.page
+        path = f"miniwob/{self.page}.html" if self.site == "miniwob" else self.page.removeprefix("/")
         return f"{self.origin}/{path}"
 
     @property
@@ -94,6 +94,8 @@ def settings_of(params: Mapping[str, Any]) -> Settings:
             raise UnknownName("browser channel", str(channel), CHANNELS)
     if not (0 < settings.width <= _MOST_PIXELS and 0 < settings.height <= _MOST_PIXELS):
         raise UserError(f"a window is of 1 to {_MOST_PIXELS} pixels, not {settings.width} x {settings.height}")
+    if settings.site == "shop" and settings.reset not in ("context", "browser"):
+        raise UserError(f"browser reset is {settings.reset!r}; every episode of the shop has a context of its own")
     if not (0 <= settings.settle_ms <= 60_000 and settings.seed >= 0):
         raise UserError("browser settings: settle_ms is of 0 to 60000, seed is 0 or more")
     return settings

@@ -17,6 +17,7 @@ from agenthub.isolation import BoxEnd, BoxUsage, Limits
 from agenthub.sandboxes.isolation import cgroups, files
 from agenthub.sandboxes.isolation.expected import Hello
 from agenthub.sandboxes.isolation.link import Telling
+from agenthub.sandboxes.isolation.processes import Process, processes
 from agenthub.sandboxes.isolation.rest import Rest
 
 __all__ = ["JailBox"]
@@ -105,6 +106,15 @@ class JailBox:
     def wake(self) -> None:
         """As isolation.Resting says."""
         self._rest.end()
+
+    @property
+    def freezes(self) -> bool:
+        """True where `rest` stops what runs; elsewhere it ends what was started since the first turn."""
+        return self._rest.freezes
+
+    def processes(self) -> tuple[Process, ...]:
+        """The processes in the box, as the machine sees them; none once it has been given up."""
+        return processes(self._groups, self.id, self._init) if not self._discarded else ()
 
     async def copies(self, count: int, order: bytes) -> list[JailBox]:
         """As isolation.Copyable says."""

@@ -55,6 +55,11 @@ class Rest:
             self._timer = self._loop.call_later(_IDLE_S, self._on_idle)
         return ""
 
+    @property
+    def freezes(self) -> bool:
+        """True where tasks can be frozen."""
+        return self._switch is not None
+
     def found(self) -> None:
         """It was left by another process, frozen or not: it is frozen, and known to be."""
         self._resting = True

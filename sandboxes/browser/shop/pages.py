@@ -18,6 +18,15 @@ REASONS = ("damaged", "wrong item", "not needed")
 SORTS = {"name": "name", "price": "price", "rating": "rating DESC, name"}
 STYLE = """body{font:15px sans-serif;margin:0 24px 24px}nav a{margin-right:16px}table{border-collapse:collapse}
 td,th{padding:4px 12px 4px 0;text-align:left}label{display:block;margin:6px 0}.told{background:#efe;padding:6px}"""
+LINKS = (
+    ("/", "Home"),
+    ("/products", "Products"),
+    ("/cart", "Cart"),
+    ("/orders", "Orders"),
+    ("/wishlist", "Wishlist"),
+    ("/account", "Account"),
+    ("/contact", "Contact"),
+)
 MOST_TEXT = 2000
 
 
@@ -107,11 +116,12 @@ class Shop:
             else "<p>Sold out</p>"
         )
         body = (
-            f"<p>{escape(row['about'])}</p><p>{_money(row['price'])}, {row['rating']} stars, {_stock(row['stock'])}</p>{buy}"
+            f"<p>{escape(row['about'])}</p><p>{_money(row['price'])}, {row['rating']} stars, "
+            f"{_stock(row['stock'])}</p>{buy}"
             f'<form method="post" action="/product/{id}/wish"><button>Add to wishlist</button></form>'
             f"<h2>Reviews</h2><ul>{written}</ul>"
-            f'<form method="post" action="/product/{id}/review"><label>Stars <select name="stars">{stars}</select></label>'
-            '<label>Review <textarea name="text"></textarea></label><button>Send review</button></form>'
+            f'<form method="post" action="/product/{id}/review"><label>Stars <select name="stars">{stars}</select>'
+            '</label><label>Review <textarea name="text"></textarea></label><button>Send review</button></form>'
         )
         return self._page(row["name"], body)
 
@@ -237,8 +247,8 @@ class Shop:
         if row["status"] == "delivered":
             reasons = "".join(f"<option>{reason}</option>" for reason in REASONS)
             body += (
-                f'<form method="post" action="/order/{id}/return"><label>Reason <select name="reason">{reasons}</select>'
-                "</label><button>Return order</button></form>"
+                f'<form method="post" action="/order/{id}/return"><label>Reason <select name="reason">{reasons}'
+                "</select></label><button>Return order</button></form>"
             )
         return self._page(f"Order {id}", body)
 
@@ -304,9 +314,7 @@ class Shop:
 
     def _page(self, title: str, body: str, status: int = 200) -> Answer:
         told, self._told = self._told, ""
-        links = (("/", "Home"), ("/products", "Products"), ("/cart", "Cart"), ("/orders", "Orders"))
-        links += (("/wishlist", "Wishlist"), ("/account", "Account"), ("/contact", "Contact"))
-        nav = "".join(f'<a href="{where}">{name}</a>' for where, name in links)
+        nav = "".join(f'<a href="{where}">{name}</a>' for where, name in LINKS)
         said = f'<p class="told">{escape(told)}</p>' if told else ""
         text = (
             f"<!doctype html><html lang=en><head><meta charset=utf-8><title>{escape(title)}</title>"
