@@ -202,8 +202,8 @@ class Rows:
     def add(self, case: str, metric: str, value: float, unit: str, peer: float | None = None) -> None:
         """One row; seconds and milliseconds are better where they are less."""
         row: dict[str, Any] = {"bench": "gui", "case": case, "metric": metric, "value": round(value, 4), "unit": unit}
-        if peer:
-            ratio = peer / value if unit == "ms" else value / peer
+        if peer is not None:
+            ratio = peer / value if unit == "ms" else value / max(peer, 1e-9)
             row |= {"peer": PEER, "peer_value": round(peer, 4), "ratio": round(ratio, 3)}
         print(json.dumps(row | ({"quick": True} if self._quick else {})), flush=True)
 
@@ -222,7 +222,7 @@ class Rows:
 
 
 async def main(quick: bool) -> None:
-    rows, count = Rows(quick), 30 if quick else 210
+    rows, count = Rows(quick), 21 if quick else 210
     factory = BrowserSandbox()
     await factory.open()
     try:
@@ -232,11 +232,14 @@ async def main(quick: bool) -> None:
         one = await ours(factory, episodes, 1)
         everything = await ours(factory, episodes, 1, channels=EVERYTHING)
         await ours(factory, episodes, 16)
-        sixteen = await ours(factory, episodes * (2 if quick else 10), 16)
-        rungs = {it: await ours(factory, episodes[:28], 1, reset=it) for it in ("reload", "context", "browser")}
+        sixteen = await ours(factory, episodes * (3 if quick else 10), 16)
+        rungs = {
+            it: await ours(factory, episodes[: 4 if quick else 28], 1, reset=it)
+            for it in ("reload", "context", "browser")
+        }
     finally:
         await factory.close()
-    few = episodes[: 7 if quick else 70]
+    few = episodes[: 5 if quick else 70]
     shipped = await asyncio.to_thread(peers, few, 1, sleeps=True)
     nosleep = await asyncio.to_thread(peers, few, 1, sleeps=False)
     at_16 = {} if quick else {it: await asyncio.to_thread(peers, episodes, 16, sleeps=it) for it in (True, False)}

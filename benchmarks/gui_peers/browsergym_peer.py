@@ -9,6 +9,7 @@ as they ship (0.1 s a browser operation, 0.5 s an observation) or 0.
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -18,6 +19,9 @@ import browsergym.miniwob
 from browsergym.core.action.highlevel import HighLevelActionSet
 from browsergym.core.env import BrowserEnv
 from playwright.sync_api import BrowserType
+
+SCALE = 1.5
+"""`_bgym_scale_factor` of its MiniWoB tasks."""
 
 
 class Fixed:
@@ -59,11 +63,18 @@ def play(kind: Any, episode: dict[str, Any], job: dict[str, Any], actions: Any, 
         if done:
             break
         began = time.perf_counter()
-        _, reward, done, _, _ = env.step(action)
+        _, reward, done, _, _ = env.step(scaled(action))
         steps.append(time.perf_counter() - began)
     env.close()
     row = {"reset_s": reset_s, "steps_s": steps, "solved": bool(done and reward > 0), "page": episode["page"]}
     print(json.dumps(row), flush=True)
+
+
+def scaled(action: str) -> str:
+    """The action with its points as on BrowserGym's screenshots, which are larger than the window."""
+    return re.sub(
+        r"mouse_click\((\d+), (\d+)\)", lambda at: f"mouse_click({int(at[1]) * SCALE}, {int(at[2]) * SCALE})", action
+    )
 
 
 if __name__ == "__main__":
