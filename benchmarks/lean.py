@@ -1,11 +1,14 @@
-"""Costs of judging Lean proofs: checks a minute cold and with compilers that wait loaded, the judge apart from Lean.
+"""Costs of judging Lean proofs: checks a minute cold and with compilers that wait, the judge apart from Lean.
 
     python benchmarks/lean.py [--quick]
 
-Prints one JSON object a line: {"bench", "case", "metric", "value", "unit"}. `cold` starts a compiler for each check,
-`warm` takes one that was started ahead and is used once; both in one run, one check after the other. `judge` is what
-our own steps take of a check with the library's index warm; `index` is that index, built and loaded; `replay_1` and
-`replay_16` are the kernel's process for so many submissions that share a start.
+Prints one JSON object a line: {"bench", "case", "metric", "value", "unit"}. `cold` starts a compiler for each check;
+`warm` takes one that was started ahead, has the library imported and is used once; one check after the other, in the
+same run, and the wait for the next one to be ready is counted in neither. `stream_cold` and `stream_warm` are checks
+that are asked for all at once, so that starting the next ones ahead is counted. `judge` is what our own steps take of a
+check with the library's index warm, apart from Lean's own time: `gate_ms` the lexer, `read_ms` the reader, `judge_ms`
+both; `judge_60` the same on sixty omega theorems. `index` is that index, built and loaded. `replay_1` and `replay_16`
+are the kernel's process for so many submissions that share a start; `replay_1_warm` has it started ahead.
 """
 
 from __future__ import annotations
@@ -26,10 +29,11 @@ sys.path.insert(0, str(ROOT))
 from agenthub.isolation import Limits  # noqa: E402 - the folder must be on the path first
 from agenthub.sandboxes.isolation.jail import Jail  # noqa: E402
 from agenthub.sandboxes.lean import gate, index, toolchain  # noqa: E402
-from agenthub.sandboxes.lean.box import PARTS, Compiler  # noqa: E402
+from agenthub.sandboxes.lean.box import Compiler  # noqa: E402
 from agenthub.sandboxes.lean.challenge import Challenge  # noqa: E402
 from agenthub.sandboxes.lean.judge import Judge, limits_of  # noqa: E402
 from agenthub.sandboxes.lean.read import Reading, read  # noqa: E402
+from agenthub.sandboxes.lean.text import compiled  # noqa: E402
 from agenthub.sandboxes.lean.toolchain import TESTED, Toolchain  # noqa: E402
 from agenthub.sandboxes.lean.verdict import Reason  # noqa: E402
 
@@ -50,23 +54,35 @@ def compiler(jail: Jail, found: Toolchain, warm: int) -> Compiler:
     return Compiler(jail, found, limits=limits, warm=warm)
 
 
+async def check(made: Compiler) -> float:
+    """Seconds of one compile."""
+    began = time.perf_counter()
+    ran = await compiled(made, SUM.file("omega"), heartbeats=SUM.heartbeats, seconds=600.0)
+    if ran.code != 0:
+        raise SystemExit(f"Lean failed: {ran.out[-500:]}")
+    return time.perf_counter() - began
+
+
 async def checks(case: str, made: Compiler, count: int, quick: bool) -> None:
-    """Compiles one after the other; the wait for a loaded compiler is counted in neither."""
+    """Compiles one after the other, then as many all at once."""
     seconds = []
-    files = {"Main.lean": SUM.file("omega").encode()}
+    if made.warm:
+        # The first one finds none that waits.
+        await check(made)
     for _ in range(count):
-        await asyncio.sleep(WAIT_S if case == "warm" else 0.0)
-        began = time.perf_counter()
-        ran = await made.run(files, ["-j2", "--json", "-o", "Main.olean", "Main.lean"], seconds=600.0, collect=PARTS)
-        seconds.append(time.perf_counter() - began)
-        if ran.code != 0:
-            raise SystemExit(f"Lean failed: {ran.out[-500:]}")
+        await asyncio.sleep(WAIT_S if made.warm else 0.0)
+        seconds.append(await check(made))
     row(case, "checks_per_min", 60 / statistics.median(seconds), "1/min", quick)
     row(case, "p50_ms", statistics.median(seconds) * 1000, "ms", quick)
+    await asyncio.sleep(WAIT_S if made.warm else 0.0)
+    began = time.perf_counter()
+    await asyncio.gather(*(check(made) for _ in range(2 * count)))
+    row(f"stream_{case}", "checks_per_min", 2 * count * 60 / (time.perf_counter() - began), "1/min", quick)
 
 
-async def steps(judge: Judge, quick: bool) -> None:
-    """The judge's own steps on a small proof and on sixty omega theorems, and the kernel's."""
+async def steps(judge: Judge, quick: bool) -> Reading:
+    """The judge's own steps on a small proof, whose reading it returns, and on sixty omega theorems."""
+    found = Reading(reason=Reason.INFRA_ERROR)
     helpers = "\n".join(
         f"theorem h{i} (a b : Nat) (h : a < b) : a + {i} < b + {i + 1} := by omega" for i in range(MANY)
     )
@@ -75,14 +91,17 @@ async def steps(judge: Judge, quick: bool) -> None:
         uses = f"have := @h{MANY - 1}; {body}" if above else body
         source = f"{above}\n{challenge.statement} := by {uses}"
         asked = await judge.challenges.get(challenge)
+        began = time.perf_counter()
         ran = await judge.compile(source, challenge, 600.0)
+        row(case, "lean_ms", (time.perf_counter() - began) * 1000, "ms", quick)
         imported = index.load(judge.compiler.toolchain, [], judge.cache)
         pointer = judge.compiler.toolchain.pointer_bytes
-        times: list[float] = []
+        times: list[tuple[float, float]] = []
         reading = Reading(reason=Reason.INFRA_ERROR)
         for _ in range(5):
             began = time.perf_counter()
             refused = gate.refusal(source, limits_of(challenge))
+            read_from = time.perf_counter()
             reading = read(
                 asked,
                 ran.parts,
@@ -92,24 +111,29 @@ async def steps(judge: Judge, quick: bool) -> None:
                 pointer=pointer,
                 versions=TESTED,
             )
-            times.append(time.perf_counter() - began)
+            times.append((read_from - began, time.perf_counter() - read_from))
             if refused or reading.reason is not Reason.OK:
                 raise SystemExit(f"not accepted: {refused or reading.detail}")
-        row(case, "judge_ms", statistics.median(times) * 1000, "ms", quick)
+        for metric, taken in (
+            ("gate_ms", [gated for gated, _ in times]),
+            ("read_ms", [spent for _, spent in times]),
+            ("judge_ms", [sum(both) for both in times]),
+        ):
+            row(case, metric, statistics.median(taken) * 1000, "ms", quick)
         if case == "judge":
-            await replays(judge, reading, quick)
+            found = reading
+    return found
 
 
-async def replays(judge: Judge, reading: Reading, quick: bool) -> None:
-    """The kernel's process, for one submission and for sixteen that share a start."""
-    for count in (1, 16):
-        starts, began = judge.replayer.starts, time.perf_counter()
-        said = await asyncio.gather(*(judge.replayer.replay(reading.numbers, reading.imports) for _ in range(count)))
-        spent = time.perf_counter() - began
-        if any(one is not Reason.OK for one in said):
-            raise SystemExit(f"the kernel said {said}")
-        row(f"replay_{count}", "per_submission_ms", spent * 1000 / count, "ms", quick)
-        row(f"replay_{count}", "starts", judge.replayer.starts - starts, "processes", quick)
+async def replays(judge: Judge, case: str, count: int, reading: Reading, quick: bool) -> None:
+    """The kernel's process, for submissions that share a start."""
+    starts, began = judge.replayer.starts, time.perf_counter()
+    said = await asyncio.gather(*(judge.replayer.replay(reading.numbers, reading.imports) for _ in range(count)))
+    spent = time.perf_counter() - began
+    if any(one is not Reason.OK for one in said):
+        raise SystemExit(f"the kernel said {said}")
+    row(case, "per_submission_ms", spent * 1000 / count, "ms", quick)
+    row(case, "starts", judge.replayer.starts - starts, "processes", quick)
 
 
 async def main() -> None:
@@ -133,8 +157,17 @@ async def main() -> None:
         cold, warm = compiler(jail, found, 0), compiler(jail, found, 1)
         try:
             await checks("cold", cold, count, quick)
-            await checks("warm", warm, count, quick)
-            await steps(Judge(cold, cache=Path(folder)), quick)
+            if warm.warm:
+                await checks("warm", warm, count, quick)
+            judge = Judge(cold, cache=Path(folder))
+            reading = await steps(judge, quick)
+            for replayed in (1, 16):
+                await replays(judge, f"replay_{replayed}", replayed, reading, quick)
+            if warm.warm:
+                ready = Judge(warm, cache=Path(folder))
+                await ready.replayer.replay(reading.numbers, reading.imports)
+                await asyncio.sleep(WAIT_S)
+                await replays(ready, "replay_1_warm", 1, reading, quick)
         finally:
             await cold.close()
             await warm.close()

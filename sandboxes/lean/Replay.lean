@@ -125,3 +125,12 @@ partial def replay (env : Environment) (at_ : Nat) : Nat → IO Unit
     let s := run ⟨#[.anonymous], #[], #[], env, 0⟩ (numbers bytes 0 0 [])
     IO.FS.writeFile (toString at_ ++ ".said") (said s.bad)
     replay env (at_ + 1) n
+
+/-- Import, wait where the toolchain lets `agenthub-go` be waited for, and replay as many as `count` says. -/
+def start (modules : Array Import) : IO Unit := do
+  let env ← importModules modules {} 0
+  let _ ← IO.FS.readBinFile "agenthub-go"
+  let bytes ← IO.FS.readBinFile "count"
+  match numbers bytes 0 0 [] with
+  | [n] => replay env 0 n
+  | _ => throw (IO.userError "no count")

@@ -11,18 +11,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agenthub.errors import HostFault, UserError
-from agenthub.sandboxes.lean.box import PARTS, Compiler, Ran
+from agenthub.sandboxes.lean.box import Compiler, Ran
 from agenthub.sandboxes.lean.challenge import Challenge
-from agenthub.sandboxes.lean.feedback import errors_of
+from agenthub.sandboxes.lean.feedback import first_error
 from agenthub.sandboxes.lean.gather import Gather
 from agenthub.sandboxes.lean.olean import BadOlean, Table
 from agenthub.sandboxes.lean.read import Asked, decode, name_of
+from agenthub.sandboxes.lean.text import compiled
 from agenthub.sandboxes.lean.toolchain import TESTED
 
 __all__ = ["Challenges"]
 
 _MOST = 48
 _SECONDS = 240.0
+_HEARTBEATS = 200_000
 
 
 class Challenges:
@@ -76,14 +78,13 @@ class Challenges:
 
     async def _compile(self, imports: Sequence[str], text: str) -> Ran:
         source = "".join(f"import {name}\n" for name in imports) + text
-        arguments = ["-j2", "--json", "-o", "Main.olean", "Main.lean"]
-        return await self._compiler.run({"Main.lean": source.encode()}, arguments, seconds=_SECONDS, collect=PARTS)
+        return await compiled(self._compiler, source, heartbeats=_HEARTBEATS, seconds=_SECONDS)
 
     def _checked(self, ran: Ran, challenge: Challenge, inside: str) -> Asked | str:
         if ran.code != 0 or not ran.parts:
             if ran.code is None and not ran.late:
                 raise HostFault(f"compiling a challenge failed: {ran.lost or 'the compiler was killed'}")
-            return errors_of(ran.out) or f"exit status {ran.code}"
+            return first_error(ran) or f"exit status {ran.code}"
         asked = Asked(parts=ran.parts, inside=name_of(inside) if inside else ())
         toolchain = self._compiler.toolchain
         try:

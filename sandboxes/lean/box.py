@@ -1,4 +1,8 @@
-"""Runs of the compiler, each in a box of its own that is used once, and started ahead where the toolchain can wait."""
+"""Runs of the compiler, each in a box of its own that is used once, and started ahead where the toolchain can wait.
+
+A compiler that was started ahead has the library imported when its task comes. Nothing of a submission is in it till
+then, and it is never used again.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,6 @@ import contextlib
 import functools
 import json
 import os
-import socket
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,16 +20,27 @@ from typing import Any
 
 from agenthub.errors import BoxLost, HostFault, UserError
 from agenthub.isolation import Box, BoxSpec, Isolation, Limits
+from agenthub.sandboxes.isolation.frames import exchange
 from agenthub.sandboxes.lean import guest
 from agenthub.sandboxes.lean.toolchain import Toolchain
 from agenthub.sandboxes.pool import Pool
 
-__all__ = ["PARTS", "Compiler", "Ran"]
+__all__ = ["NOT_BEGUN", "PARTS", "Ahead", "Compiler", "Ran"]
 
 _GRACE_S = 15.0
 _MOST_FRAME = 64 << 20
 PARTS = ("Main.olean", "Main.olean.server", "Main.olean.private")
 _MOST_FILE = 64 << 20
+NOT_BEGUN = guest.NOT_BEGUN
+"""Exit status of what was started ahead and could not go on: it is to be done from cold."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ahead:
+    """What a compiler that is started ahead of its task begins with; it waits where it opens `agenthub-go`."""
+
+    arguments: tuple[str, ...]
+    files: tuple[tuple[str, bytes], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +59,10 @@ class Ran:
     """Of the files that were asked for, those that are there."""
     peak_mb: int = 0
     cpu_s: float = 0.0
+    above: int = 0
+    """Lines that stood before the text it was given."""
+    last: tuple[int, int] | None = None
+    """Line and column of that text's end, where more stood behind it."""
 
     @property
     def parts(self) -> tuple[bytes, ...]:
@@ -64,11 +82,9 @@ class Compiler:
             warm: boxes that are kept started ahead; 0 for none.
             at_once: runs at any moment; one for each processor where None.
         """
-        self.toolchain, self.limits = toolchain, limits
-        argv = (os.path.realpath(sys.executable), "-I", "-c", _guest(), *((toolchain.early() or ()) if warm else ()))
-        spec = BoxSpec(image="python", argv=argv, mounts=toolchain.mounts, env=toolchain.env, limits=limits)
-        self.isolation, self._spec = isolation, spec
-        self._pool = Pool(isolation, spec, low=warm - 1, high=warm) if warm and toolchain.early() else None
+        self.toolchain, self.limits, self.isolation = toolchain, limits, isolation
+        self.warm = warm if "ahead" in toolchain.capabilities else 0
+        self._pools: dict[Ahead, Pool] = {}
         self._slots = asyncio.Semaphore(at_once or max(1, os.cpu_count() or 1))
 
     async def run(
@@ -84,21 +100,44 @@ class Compiler:
             UserError: this machine cannot give the limits.
         """
         async with self._slots:
-            box = await (self._pool.take() if self._pool else self.isolation.spawn(self._spec))
-            try:
-                message = {
-                    "id": 1,
-                    "files": {name: base64.b64encode(data).decode() for name, data in files.items()},
-                    "command": list(self.toolchain.command),
-                    "arguments": list(arguments),
-                    "seconds": seconds,
-                    "output_bytes": self.limits.output_bytes,
-                }
-                reply, lost = await _asked(box, message, seconds + _GRACE_S)
-                found = await _collected(box, collect)
-                used = box.usage()
-            finally:
-                ended = await asyncio.shield(box.kill())
+            box = await self.isolation.spawn(self._spec(None))
+            return await self._used(box, files, [*self.toolchain.command, *arguments], seconds, collect)
+
+    async def go_on(
+        self, ahead: Ahead, files: Mapping[str, bytes], *, seconds: float, collect: Sequence[str] = ()
+    ) -> Ran:
+        """Give one that was started ahead these files, and let it go on; only where `warm` is not 0. As `run`."""
+        async with self._slots:
+            if ahead not in self._pools:
+                self._pools[ahead] = Pool(self.isolation, self._spec(ahead), low=self.warm - 1, high=self.warm)
+            box = await self._pools[ahead].take()
+            return await self._used(box, files, [], seconds, collect)
+
+    def _spec(self, ahead: Ahead | None) -> BoxSpec:
+        told: tuple[str, ...] = ()
+        if ahead is not None:
+            command = [*self.toolchain.command, *ahead.arguments]
+            told = (json.dumps({"files": _encoded(dict(ahead.files)), "command": command}),)
+        argv = (os.path.realpath(sys.executable), "-I", "-c", _guest(), *told)
+        toolchain = self.toolchain
+        return BoxSpec(image="python", argv=argv, mounts=toolchain.mounts, env=toolchain.env, limits=self.limits)
+
+    async def _used(
+        self, box: Box, files: Mapping[str, bytes], command: Sequence[str], seconds: float, collect: Sequence[str]
+    ) -> Ran:
+        try:
+            message = {
+                "id": 1,
+                "files": _encoded(files),
+                "command": command,
+                "seconds": seconds,
+                "output_bytes": self.limits.output_bytes,
+            }
+            reply, lost = await _asked(box, message, seconds + _GRACE_S)
+            found = await _collected(box, collect)
+            used = box.usage()
+        finally:
+            ended = await asyncio.shield(box.kill())
         if ended.host_fault:
             raise HostFault(f"the box was lost: {ended.reason}")
         told = _told(reply)
@@ -107,8 +146,13 @@ class Compiler:
 
     async def close(self) -> None:
         """Give up what waits."""
-        if self._pool is not None:
-            await self._pool.close()
+        while self._pools:
+            _, pool = self._pools.popitem()
+            await pool.close()
+
+
+def _encoded(files: Mapping[str, bytes]) -> dict[str, str]:
+    return {name: base64.b64encode(data).decode() for name, data in files.items()}
 
 
 @functools.cache
@@ -144,36 +188,10 @@ async def _collected(box: Box, names: Sequence[str]) -> dict[str, bytes]:
 
 async def _asked(box: Box, message: Mapping[str, Any], seconds: float) -> tuple[dict[str, Any] | None, str]:
     """The resident program's reply, or None and why there is none."""
-    loop = asyncio.get_running_loop()
     try:
-        channel = socket.socket(fileno=os.dup(box.fileno()))
-    except OSError as error:
-        # It ended before it was asked.
-        return None, f"the box ended: {error}"
-    channel.setblocking(False)
-    try:
-        async with asyncio.timeout(seconds):
-            data = json.dumps(message).encode()
-            await loop.sock_sendall(channel, len(data).to_bytes(4, "big") + data)
-            size = int.from_bytes(await _exactly(channel, 4), "big")
-            if size > _MOST_FRAME:
-                return None, "its reply is too large"
-            reply = json.loads(await _exactly(channel, size))
-            return (reply, "") if isinstance(reply, dict) else (None, "its reply is none")
+        return await exchange(box, message, timeout_s=seconds, most_bytes=_MOST_FRAME), ""
     except TimeoutError:
         return None, f"no answer within {seconds:g} s"
     except (OSError, EOFError, ValueError, RecursionError) as error:
+        # It may have ended before it was asked.
         return None, f"the box ended: {error}"
-    finally:
-        channel.close()
-
-
-async def _exactly(channel: socket.socket, count: int) -> bytes:
-    loop = asyncio.get_running_loop()
-    data = bytearray()
-    while len(data) < count:
-        chunk = await loop.sock_recv(channel, count - len(data))
-        if not chunk:
-            raise EOFError("its socket was closed")
-        data += chunk
-    return bytes(data)

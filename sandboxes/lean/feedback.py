@@ -6,10 +6,25 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["errors_of", "goals", "message_of", "messages_of", "shown"]
+from agenthub.sandboxes.lean.box import Ran
+
+__all__ = ["first_error", "goals", "message_of", "messages", "messages_of", "shown"]
 
 _MOST_MESSAGES = 50
 _MOST_CHARS = 4000
+
+
+def messages(ran: Ran, *, above: int = 0) -> list[dict[str, Any]]:
+    """The messages of a run, at the places of the text it was given; `above` as `messages_of` says."""
+    found = messages_of(ran.out, above=ran.above + above)
+    if ran.last is not None:
+        line, col = ran.last[0] - above, ran.last[1]
+        for one in found:
+            if one["line"] > line:
+                one["line"], one["col"] = line, col
+            if one["end_line"] > line:
+                one["end_line"], one["end_col"] = line, col
+    return found
 
 
 def messages_of(out: str, *, above: int = 0) -> list[dict[str, Any]]:
@@ -56,9 +71,9 @@ def message_of(refused: str) -> dict[str, Any]:
     return {"severity": "error", "line": 1, "col": 0, "end_line": 1, "end_col": 0, "message": f"refused: {refused}"}
 
 
-def errors_of(out: str) -> str:
-    """The first error, on one line; empty where there is none."""
-    first = next((one for one in messages_of(out) if one["severity"] == "error"), None)
+def first_error(ran: Ran) -> str:
+    """The first error of a run, on one line; empty where there is none."""
+    first = next((one for one in messages(ran) if one["severity"] == "error"), None)
     return f"{first['line']}:{first['col']}: {' '.join(first['message'].split())[:300]}" if first else ""
 
 

@@ -67,6 +67,7 @@ class Gather(Generic[K, V]):
         try:
             results = await self._run([item for item, _ in batch])
         except Exception as error:
+            # The boundary between one run and those who wait for it: whatever it raised, each of them raises.
             for _, future in batch:
                 if not future.done():
                     future.set_exception(error)

@@ -2,7 +2,7 @@
 
 Runs as text given to `python3 -I -c`. Frames are a length of 4 bytes and JSON, on descriptor 3. The compiler is a child
 of the same user: it may kill this program or forge its answers, which fools nobody, for no answer is believed. The
-compiler may be started ahead of its file, by this program's own arguments; it then reads its arguments as one line.
+compiler may be started ahead of its task, as this program's own argument says in JSON; a line then lets it go on.
 Standard library only.
 """
 
@@ -21,6 +21,7 @@ from typing import Any
 
 CONTROL = 3
 CHUNK = 65536
+NOT_BEGUN = 97
 
 
 def receive() -> dict[str, Any]:
@@ -46,17 +47,23 @@ def send(message: dict[str, Any]) -> None:
         data = data[os.write(CONTROL, data) :]
 
 
+def write(files: dict[str, str]) -> None:
+    for name, data in files.items():
+        with open(name, "wb") as file:
+            file.write(base64.b64decode(data))
+
+
 def start(argv: list[str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
 
 
-def finish(child: subprocess.Popen[bytes], line: str, seconds: float, most: int) -> dict[str, Any]:
-    """Give the compiler its line and read until it ends, its time is up, or it has written more than `most` bytes."""
+def finish(child: subprocess.Popen[bytes], seconds: float, most: int) -> dict[str, Any]:
+    """Let the compiler go on, and read until it ends, its time is up, or it has written more than `most` bytes."""
     assert child.stdin is not None and child.stdout is not None
     with contextlib.suppress(OSError):
-        child.stdin.write(line.encode())
+        child.stdin.write(b"\n")
         child.stdin.close()
     out, deadline, kept, late = child.stdout.fileno(), time.monotonic() + seconds, bytearray(), False
     os.set_blocking(out, False)
@@ -93,17 +100,22 @@ def text(data: bytes) -> str:
 
 def main() -> None:
     os.set_inheritable(CONTROL, False)
-    early = start(sys.argv[1:]) if sys.argv[1:] else None
+    early = None
+    if sys.argv[1:]:
+        ahead = json.loads(sys.argv[1])
+        write(ahead["files"])
+        early = start(ahead["command"])
     while True:
         asked = receive()
         try:
-            for name, data in asked["files"].items():
-                with open(name, "wb") as file:
-                    file.write(base64.b64decode(data))
-            child = early or start([*asked["command"], *asked["arguments"]])
-            line = json.dumps(asked["arguments"]) + "\n" if early else ""
+            write(asked["files"])
+            gone = early is not None and early.poll() is not None
+            child = early or start(asked["command"])
             early = None
-            reply = finish(child, line, asked["seconds"], asked["output_bytes"])
+            reply = finish(child, asked["seconds"], asked["output_bytes"])
+            if gone:
+                # It ended while it waited, which is nobody's fault who was not served yet.
+                reply["code"] = NOT_BEGUN
         except OSError as error:
             reply = {"code": 127, "late": False, "flood": False, "out": text(str(error).encode())}
         send({"id": asked["id"]} | reply)

@@ -13,11 +13,12 @@ from pathlib import Path
 from agenthub.errors import HostFault
 from agenthub.sandboxes.lean import gate, index
 from agenthub.sandboxes.lean.asked import Challenges
-from agenthub.sandboxes.lean.box import PARTS, Compiler, Ran
+from agenthub.sandboxes.lean.box import Compiler, Ran
 from agenthub.sandboxes.lean.challenge import Challenge
-from agenthub.sandboxes.lean.feedback import messages_of
+from agenthub.sandboxes.lean.feedback import messages
 from agenthub.sandboxes.lean.read import read
 from agenthub.sandboxes.lean.replay import Replayer
+from agenthub.sandboxes.lean.text import compiled
 from agenthub.sandboxes.lean.toolchain import TESTED
 from agenthub.sandboxes.lean.verdict import Assurance, Reason, Verdict
 
@@ -88,10 +89,10 @@ class Judge:
         finally:
             self._compiling -= 1
         times["compile"] = time.perf_counter() - began
-        messages = tuple(messages_of(ran.out))
+        told = tuple(messages(ran))
         failed = failure(ran)
         if failed is not None:
-            return Verdict(reason=failed[0], detail=failed[1], messages=messages, seconds=times)
+            return Verdict(reason=failed[0], detail=failed[1], messages=told, seconds=times)
         toolchain = self.compiler.toolchain
         roots = gate.imports_of(source)
         imported = await asyncio.to_thread(index.load, toolchain, roots, self.cache)
@@ -112,7 +113,7 @@ class Judge:
             assurance=Assurance.READ,
             detail=reading.detail,
             axioms=reading.axioms,
-            messages=messages,
+            messages=told,
             seconds=times,
         )
         if reading.reason is not Reason.OK:
@@ -126,10 +127,7 @@ class Judge:
 
     async def compile(self, source: str, challenge: Challenge, seconds: float) -> Ran:
         """Compile a file in a box of its own. Raises HostFault."""
-        arguments = ["-j2", "--json", f"-DmaxHeartbeats={challenge.heartbeats}", "-o", "Main.olean", "Main.lean"]
-        return await self.compiler.run(
-            {"Main.lean": source.encode("utf-8", "surrogatepass")}, arguments, seconds=seconds, collect=PARTS
-        )
+        return await compiled(self.compiler, source, heartbeats=challenge.heartbeats, seconds=seconds)
 
 
 def limits_of(challenge: Challenge, *, meta: bool = False) -> gate.Limits:
@@ -153,7 +151,7 @@ def failure(ran: Ran) -> tuple[Reason, str] | None:
     if ran.lost or ran.code is None:
         return Reason.CRASH, ran.lost or "the compiler was killed"
     if ran.code != 0:
-        first = next((one for one in messages_of(ran.out) if one["severity"] == "error"), None)
+        first = next((one for one in messages(ran) if one["severity"] == "error"), None)
         if first is not None:
             return Reason.COMPILE_ERROR, f"{first['line']}:{first['col']}: {first['message'].splitlines()[0][:200]}"
         if _NO_MEMORY.search(ran.out):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agenthub.errors import HostFault
-from agenthub.sandboxes.lean.box import Compiler, Ran
+from agenthub.sandboxes.lean.box import NOT_BEGUN, Ahead, Compiler, Ran
 from agenthub.sandboxes.lean.gather import Gather
 from agenthub.sandboxes.lean.verdict import Reason
 
@@ -21,6 +21,9 @@ __all__ = ["Replayer"]
 _MOST = 16
 _WAIT_S = 10.0
 """A replay waits so long for submissions that are being compiled: a start costs as much as a compile."""
+_USUAL = ((), ("Init",))
+"""Imports for which a kernel waits; others are rare, and each kind that waits takes its memory."""
+_GO = ("agenthub-go", b"")
 _SAID = {b"ok": Reason.OK, b"reject": Reason.KERNEL_REJECT, b"limit": Reason.TIMEOUT}
 
 
@@ -71,14 +74,16 @@ class Replayer:
         """What was said of the first ones, as far as it came."""
         self.starts += 1
         modules = ", ".join("{ module := `" + name + " }" for name in imports)
-        source = f"{_program()}\n#eval do replay (← importModules #[{modules}] {{}} 0) 0 {len(asked)}\n"
-        files = {"Replay.lean": source.encode(), **{f"{i}.numbers": one.encode() for i, one in enumerate(asked)}}
-        ran = await self._compiler.run(
-            files,
-            ["-j2", "--json", "Replay.lean"],
-            seconds=self._seconds * (1 + len(asked)),
-            collect=[f"{i}.said" for i in range(len(asked))],
-        )
+        source = f"{_program()}\n#eval start #[{modules}]\n"
+        ahead = Ahead(arguments=("-j2", "--json", "Replay.lean"), files=(("Replay.lean", source.encode()), _GO))
+        files = {f"{i}.numbers": one.encode() for i, one in enumerate(asked)} | {"count": f"{len(asked)} ".encode()}
+        seconds, collect = self._seconds * (1 + len(asked)), [f"{i}.said" for i in range(len(asked))]
+        ran = Ran(code=NOT_BEGUN)
+        if self._compiler.warm and imports in _USUAL:
+            ran = await self._compiler.go_on(ahead, files, seconds=seconds, collect=collect)
+        if ran.code == NOT_BEGUN:
+            all_files = {**dict(ahead.files), **files}
+            ran = await self._compiler.run(all_files, ahead.arguments, seconds=seconds, collect=collect)
         said: list[Reason] = []
         for index in range(len(asked)):
             word = ran.files.get(f"{index}.said")

@@ -19,7 +19,7 @@ from agenthub.sandbox import Capabilities, Plain, ProgramRun, SandboxSpec, ToolS
 from agenthub.sandboxes.lean import gate
 from agenthub.sandboxes.lean.box import Compiler
 from agenthub.sandboxes.lean.challenge import Challenge
-from agenthub.sandboxes.lean.feedback import goals, message_of, messages_of, shown
+from agenthub.sandboxes.lean.feedback import goals, message_of, messages, shown
 from agenthub.sandboxes.lean.judge import Judge, failure, limits_of
 from agenthub.sandboxes.lean.toolchain import find
 from agenthub.sandboxes.lean.verdict import Reason
@@ -73,12 +73,12 @@ class LeanSession:
             return _said(call, f"refused: {refused}\n", failed=True)
         challenge = self._challenge or _NO_CHALLENGE
         ran = await self._judge.compile(source, challenge, min(timeout_s, self._seconds))
-        messages = messages_of(ran.out, above=above)
+        told = messages(ran, above=above)
         failed = failure(ran)
         if failed is not None and failed[0] not in (Reason.COMPILE_ERROR, Reason.MISSING_TARGET):
             return _said(call, f"{failed[0]}: {failed[1]}\n", failed=True)
-        text = shown(messages, most_chars=_SHOWN_CHARS)
-        left = goals(messages)
+        text = shown(told, most_chars=_SHOWN_CHARS)
+        left = goals(told)
         if left:
             text += f"\ngoals at the first error:\n{left[:_SHOWN_CHARS]}"
         return _said(call, (text or "no errors, no warnings") + "\n", failed=failed is not None)
@@ -140,7 +140,7 @@ class LeanJudgeBox:
         failed = failure(ran)
         why = "" if failed is None or failed[0] in (Reason.COMPILE_ERROR, Reason.MISSING_TARGET) else failed[1]
         code = None if ran.late else 0 if failed is None else 1
-        return {"compile": _stage(code, messages_of(ran.out), why, began)}
+        return {"compile": _stage(code, messages(ran), why, began)}
 
     async def read_file(self, path: str, *, max_bytes: int = 1 << 20) -> bytes:
         """Refused."""

@@ -24,7 +24,6 @@ __all__ = ["TESTED", "Toolchain", "find", "missing"]
 TESTED = frozenset({"4.28.0-pre", "4.28.0"})
 """Versions whose compiled files the reader was tested on; another one's are refused."""
 _VERSION = re.compile(r"version ([0-9A-Za-z.-]+)[,)].*?(?:commit ([0-9a-f]{7,40}))?", re.DOTALL)
-_WAIT = "--agenthub-wait"
 _ROOT, _LIBRARIES = "/lean", "/lean-libraries"
 
 
@@ -61,19 +60,16 @@ class Toolchain:
 
     @property
     def capabilities(self) -> tuple[str, ...]:
-        """json: messages as JSON; wait: can be started ahead of its file; leanchecker, meta: only a native one."""
+        """json: messages as JSON; ahead: can be started ahead of its task, and waits with the library imported, as
+        `scripts/lean-toolchain` has taught it; leanchecker, meta: only a native one."""
         if not self.native:
-            return ("json", "wait")
+            return ("json", "ahead") if any(self.folder.glob("agenthub-lean-[5-9]")) else ("json",)
         return ("json", "leanchecker", "meta") if (self.folder / "bin" / "leanchecker").exists() else ("json", "meta")
 
     @property
     def identity(self) -> str:
         """Names the toolchain in verdicts and caches."""
         return f"lean-{self.version}-{self.commit[:12] or 'unknown'}-{'native' if self.native else 'wasm32'}"
-
-    def early(self) -> tuple[str, ...] | None:
-        """The command that waits, loaded, for a line with its arguments; None where it cannot."""
-        return None if self.native else (*self.command, _WAIT)
 
     def digest(self) -> str:
         """SHA-256 over the names and sizes of its files: changes where any was replaced by another size."""

@@ -13,6 +13,11 @@ def openenv() -> str:
 
 
 @pytest.fixture(scope="session")
+def kimina() -> str:
+    return interpreter("kimina")
+
+
+@pytest.fixture(scope="session")
 def mcp() -> str:
     return interpreter("mcp")
 

@@ -32,7 +32,12 @@ class Oracle:
 
 
 async def oracle_of(task: Task, workbench: Workbench, *, again: bool) -> Oracle:
-    """Play the solution; with `again` twice, and the two must not differ. Raises as `play` does."""
+    """Play the solution; with `again` twice, and the two must not differ. Raises as `play` does.
+
+    A canary, which says so in its metadata, has none and must not be won by anything else that lint plays either.
+    """
+    if task.metadata.get("canary") is True:
+        return Oracle(holes=("is a canary, and yet has a solution",) if task.solution else ())
     if not task.solution:
         return Oracle(holes=("has no solution, so nothing shows that it can be won",))
     first = await _solved(task, workbench)
