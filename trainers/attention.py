@@ -7,6 +7,7 @@ the rows are padded inside the attention alone, in blocks of like lengths.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from agenthub.trainers.packing import Indices, Pack
 
-__all__ = ["NAME", "Block", "Layout", "attend", "layout_of", "varlen_kernel"]
+__all__ = ["NAME", "Block", "Layout", "attend", "causal", "layout_of", "varlen_kernel"]
 
 NAME = "agenthub_packed"
 """Under which transformers knows the function."""
@@ -57,15 +58,38 @@ class Layout:
 
 
 def varlen_kernel(device: torch.device, dtype: torch.dtype) -> Kernel | None:
-    """torch's kernel for rows of many lengths, where this device and type have one."""
+    """torch's kernel for rows of many lengths, causal, where this device and type have one.
+
+    (query, key, value, ends_q, ends_k, longest_q, longest_k, scale=) -> [P, heads, D]; a row's last query is aligned
+    with its last key, and several heads may share a key's.
+    """
     if device.type != "cuda" or dtype not in (torch.float16, torch.bfloat16):
         return None
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
         return None
-    kernel: Kernel = varlen_attn
-    return kernel
+    return causal(varlen_attn)
+
+
+def causal(kernel: Kernel) -> Kernel:
+    """`varlen_attn` under the names that this version of torch gives to being causal, to grouped heads and to a scale.
+
+    Before it was asked to allow grouped heads it computed them unasked.
+    """
+    known = inspect.signature(kernel).parameters
+    fixed: dict[str, Any] = {"window_size": (-1, 0)} if "window_size" in known else {"is_causal": True}
+
+    def call(query: Tensor, key: Tensor, value: Tensor, *ends: Any, scale: float) -> Any:
+        if "scale" in known:
+            fixed["scale"] = scale
+        else:
+            query = query * (scale * query.shape[-1] ** 0.5)
+        if "enable_gqa" in known:
+            fixed["enable_gqa"] = key.shape[1] != query.shape[1]
+        return kernel(query, key, value, *ends, **fixed)
+
+    return call
 
 
 def layout_of(pack: Pack, device: torch.device, *, varlen: bool) -> Layout:
@@ -178,9 +202,7 @@ def _by_lengths(kernel: Kernel, sides: Sequence[Tensor], layout: Layout, scaling
         layout.ends_k,
         layout.longest_q,
         layout.longest_k,
-        scale=scaling,
-        window_size=(-1, 0),
-        enable_gqa=key.shape[1] != query.shape[1],
+        scale=query.shape[-1] ** -0.5 if scaling is None else scaling,
     )
     return out
 

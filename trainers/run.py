@@ -22,6 +22,7 @@ from agenthub.registry import registry
 from agenthub.renderer import Renderer
 from agenthub.rollout import Collector
 from agenthub.trainers.adapters import add_adapters
+from agenthub.trainers.building import learner_for, ranks_of
 from agenthub.trainers.checkpoint import Checkpoints
 from agenthub.trainers.config import Recipe
 from agenthub.trainers.critic import Critic
@@ -30,13 +31,25 @@ from agenthub.trainers.experts.beside import Experts, open_experts
 from agenthub.trainers.flow import Collects
 from agenthub.trainers.folder import RunFolder
 from agenthub.trainers.hub import hub_of, protocol_of, task_ids
+from agenthub.trainers.lead import dismissed, follow
 from agenthub.trainers.learner import Learner
 from agenthub.trainers.loop import Parts, Reporter, Trainer
 from agenthub.trainers.refill import Refill
+from agenthub.trainers.ranks import ALONE, Ranks
 from agenthub.trainers.scoring import Models as BesideModels
 from agenthub.trainers.serving import Models, Serving, serving
 
-__all__ = ["Held", "Models", "evaluate_policy", "load_models", "load_policy", "renderer_for", "train"]
+__all__ = [
+    "Held",
+    "Models",
+    "evaluate_policy",
+    "following",
+    "load_models",
+    "load_policy",
+    "ranks_of",
+    "renderer_for",
+    "train",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,14 +159,45 @@ def _collector(
     return Collector(hub, policy, renderer, sampling=sampling, native_calls=native, blank_tools=blank)
 
 
+def following(recipe: Recipe, ranks: Ranks) -> None:
+    """Be a rank beside the first of a run until that one says that it is over.
+
+    Raises:
+        UserError: the model cannot be loaded.
+        HostFault: rank 0 is gone.
+    """
+    learner = learner_for(recipe, load_models(recipe).learner, beside, ranks)
+    if isinstance(learner, Learner):
+        follow(learner, ranks)
+
+
+async def _lead(parts: Parts, folder: RunFolder, reporter: Reporter) -> None:
+    """The loop; whatever ends it, the other ranks are let go."""
+    for note in parts.learner.notes:
+        reporter.note(note)
+    failed = True
+    try:
+        await Trainer(parts, folder, reporter).run()
+        failed = False
+    finally:
+        dismissed(parts.learner, failed)
+
+
 async def train(
-    folder: RunFolder, models: Models, reporter: Reporter, *, url: str | None = None, tasks: Sequence[Path] = ()
+    folder: RunFolder,
+    models: Models,
+    reporter: Reporter,
+    *,
+    url: str | None = None,
+    tasks: Sequence[Path] = (),
+    ranks: Ranks = ALONE,
 ) -> None:
     """Train in a folder until its recipe is done.
 
     Args:
         url: of a hub that serves already; None starts one for the run.
         tasks: suites for the hub that is started; the packaged ones where there is none.
+        ranks: the processes that share the model; this one is the first of them.
 
     Raises:
         UserError, HostFault, HubUnreachable: the run cannot go on; the folder stays fit to resume.
@@ -161,12 +205,12 @@ async def train(
     """
     recipe = folder.recipe
     async with serving(recipe, models, folder.path) as served, hub_of(url, folder.path / "hub", tasks) as hub:
-        parts = await _parts(hub, recipe, models, served, run=folder.path, tasks=tasks)
-        await Trainer(parts, folder, reporter).run()
+        parts = await _parts(hub, recipe, models, served, run=folder.path, tasks=tasks, ranks=ranks)
+        await _lead(parts, folder, reporter)
 
 
 async def _parts(
-    hub: Hub, recipe: Recipe, models: Models, served: Serving, *, run: Path, tasks: Sequence[Path]
+    hub: Hub, recipe: Recipe, models: Models, served: Serving, *, run: Path, tasks: Sequence[Path], ranks: Ranks
 ) -> Parts:
     policy = served.policy
     protocol = await protocol_of(hub, recipe.suite)
@@ -195,14 +239,7 @@ async def _parts(
         credit=recipe.credit.make(),
         correction=recipe.correction.make(),
         shaping=[part.make() for part in recipe.shaping],
-        learner=Learner(
-            models.learner,
-            recipe.loss.make(),
-            recipe.optim,
-            temperature=size.temperature,
-            regularisers=[part.make() for part in recipe.regularise],
-            beside=beside(recipe, models.learner),
-        ),
+        learner=learner_for(recipe, models.learner, beside, ranks),
         sync=served.sync,
         serving=policy.weight_version,
         decode=models.tokenizer.decode,

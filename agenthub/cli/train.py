@@ -25,12 +25,16 @@ def command(
 ) -> None:
     """Train, and write config, trajectories, metrics, checkpoints and report.html under --out."""
     from agenthub.errors import UserError
+    from agenthub.trainers.ranks import world
 
     if resume == (recipe is not None):
         raise UserError("give a recipe, or --resume with the --out of a run; `agenthub recipes` lists recipes")
     if resume and (out is None or suite is not None or replace):
         raise UserError("--resume goes on with the run in --out as it was; it takes no --suite and no --replace")
     overrides = [*([f"suite={suite}"] if suite else []), *(set_ or [])]
+    if world()[0]:
+        _follow(str(recipe), out if resume else None, overrides)
+        return
     folder = _resumed(out, overrides) if resume and out else _new(str(recipe), overrides, out, replace)
     status = _run(folder, hub, tasks or [])
     if status:
@@ -54,6 +58,23 @@ def _resumed(out: Path, overrides: list[str]) -> RunFolder:
     return RunFolder.reopen(out, overrides)
 
 
+def _follow(recipe: str, out: Path | None, overrides: list[str]) -> None:
+    """Be one of the processes that torchrun started beside the first, which alone writes and speaks to the hub."""
+    import signal
+
+    from agenthub.config import load_yaml
+    from agenthub.trainers.config import Recipe, load_recipe
+    from agenthub.trainers.run import following, ranks_of
+
+    # The first process decides what an interrupt means, and says when it is over.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    path = out / "config.yaml" if out else None
+    loaded = load_yaml(path, Recipe, overrides=overrides) if path else load_recipe(recipe, overrides)
+    with ranks_of(loaded) as ranks:
+        following(loaded, ranks)
+
+
 def _run(folder: RunFolder, hub: str | None, tasks: list[Path]) -> int:
     """Train to the end or to a signal; the exit status."""
     import signal
@@ -61,7 +82,7 @@ def _run(folder: RunFolder, hub: str | None, tasks: list[Path]) -> int:
     from agenthub.cli.signals import run_until_signal
     from agenthub.trainers.progress import Terminal
     from agenthub.trainers.report import write_report
-    from agenthub.trainers.run import load_models, train
+    from agenthub.trainers.run import load_models, ranks_of, train
 
     reporter = Terminal(folder.recipe.updates)
 
@@ -69,8 +90,10 @@ def _run(folder: RunFolder, hub: str | None, tasks: list[Path]) -> int:
         reporter.note(f"interrupted; go on with: agenthub train --resume --out {folder.path}")
 
     try:
-        models = load_models(folder.recipe)
-        caught = run_until_signal(train(folder, models, reporter, url=hub, tasks=tasks), interrupted)
+        with ranks_of(folder.recipe) as ranks:
+            models = load_models(folder.recipe)
+            work = train(folder, models, reporter, url=hub, tasks=tasks, ranks=ranks)
+            caught = run_until_signal(work, interrupted)
     except KeyboardInterrupt:
         interrupted()
         caught = signal.SIGINT

@@ -14,7 +14,7 @@ from torch import Tensor
 from agenthub.errors import UserError
 from agenthub.records import ints
 from agenthub.trainers import attention
-from agenthub.trainers.attention import layout_of
+from agenthub.trainers.attention import causal, layout_of
 from agenthub.trainers.batch import build_batch
 from agenthub.trainers.door import Door
 from agenthub.trainers.packing import SHARED, packs
@@ -126,10 +126,9 @@ def test_a_prompt_that_a_group_shares_is_computed_once() -> None:
     assert rows.ids.numel() == 6 * max(len(run) for run in runs)
 
 
-def reference_kernel(query: Tensor, key: Tensor, value: Tensor, *ends: Any, scale: float, **more: Any) -> Tensor:
+def by_rows(query: Tensor, key: Tensor, value: Tensor, *ends: Any, scale: float) -> Tensor:
     """What the kernel of torch promises: rows of many lengths, causal from the lower right corner, heads grouped."""
     ends_q, ends_k, longest_q, longest_k = ends
-    assert more == {"window_size": (-1, 0), "enable_gqa": key.shape[1] != query.shape[1]}
     sizes = ends_q.diff(), ends_k.diff()
     assert (int(sizes[0].max()), int(sizes[1].max())) == (longest_q, longest_k)
     assert ends_q.dtype == ends_k.dtype == torch.int32
@@ -146,8 +145,30 @@ def reference_kernel(query: Tensor, key: Tensor, value: Tensor, *ends: Any, scal
     return torch.cat(outs)
 
 
+def of_today(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *ends: Any,
+    scale: float | None = None,
+    window_size: tuple[int, int] = (-1, -1),
+    enable_gqa: bool = False,
+) -> Tensor:
+    """The kernel as torch 2.13 names its options."""
+    assert (window_size, enable_gqa) == ((-1, 0), key.shape[1] != query.shape[1])
+    assert scale is not None
+    return by_rows(query, key, value, *ends, scale=scale)
+
+
+def of_before(query: Tensor, key: Tensor, value: Tensor, *ends: Any, is_causal: bool = False) -> Tensor:
+    """The kernel as torch 2.10 names its options."""
+    assert is_causal
+    return by_rows(query, key, value, *ends, scale=query.shape[-1] ** -0.5)
+
+
+@pytest.mark.parametrize("kernel", [of_today, of_before])
 @pytest.mark.parametrize("share", [True, False])
-def test_rows_handed_to_a_kernel_of_many_lengths_are_those_of_the_blocks(share: bool) -> None:
+def test_rows_handed_to_a_kernel_of_many_lengths_are_those_of_the_blocks(share: bool, kernel: Any) -> None:
     rng = np.random.default_rng(0)
     runs = [ints([*range(10 if share else 0), *rng.integers(0, 99, length)]) for length in (3, 9, 4, 20)]
     (pack,) = packs(runs, max_tokens=1000)
@@ -155,7 +176,7 @@ def test_rows_handed_to_a_kernel_of_many_lengths_are_those_of_the_blocks(share: 
     query, key, value = (torch.randn(pack.ids.size, heads, 8) for heads in (4, 2, 2))
     lengths = layout_of(pack, torch.device("cpu"), varlen=True)
     assert (lengths.keys is not None) == share
-    got = attention._by_lengths(reference_kernel, [query, key, value], lengths, 0.3)
+    got = attention._by_lengths(causal(kernel), [query, key, value], lengths, 0.3)
     blocks = layout_of(pack, torch.device("cpu"), varlen=False)
     expected = attention._by_blocks([query, key, value], blocks, 0.3)
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
