@@ -105,8 +105,8 @@ def build(
         facts: kept in `corpus.json`, for whoever asks where the corpus came from.
 
     Raises:
-        UserError: the folder holds something else, another run writes it, or it cannot be written (disk full); what
-            was committed before stays as it is.
+        UserError: the folder holds something else, another run writes it, the corpus has no document, or the index
+            cannot be written (disk full); what was committed before stays as it is.
     """
     _prepare(folder)
     index = _open(folder)
@@ -138,6 +138,7 @@ class _Run:
         try:
             for document in documents:
                 self._one(document)
+            self._has_some()
             if prune and self._built.skipped_count == 0:
                 self._prune()
             self._commit(ended=True)
@@ -170,6 +171,14 @@ class _Run:
             self._commit()
         if (built.added + built.unchanged) % 2000 == 0:
             self._progress(built)
+
+    def _has_some(self) -> None:
+        """Raises UserError where nothing can be used: what was indexed before is not taken for gone."""
+        built = self._built
+        if not built.added and not built.unchanged:
+            first = f": {built.skipped[0].place} {built.skipped[0].why}" if built.skipped else ""
+            left = f"; {built.skipped_count} were left out{first}" if built.skipped_count else ""
+            raise UserError(f"the corpus has no document that can be used{left}; the index is as it was")
 
     def _put(self, document: Document) -> None:
         # A document of an earlier run, or of a run that was ended before it wrote its ledger, is replaced.

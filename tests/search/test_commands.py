@@ -48,6 +48,23 @@ def test_a_corpus_from_the_command_line(tmp_path: Path) -> None:
     assert wrong.returncode == 2 and "did you mean 'lamps'" in wrong.stderr and "Traceback" not in wrong.stderr
 
 
+def test_a_corpus_of_which_nothing_can_be_used_takes_nothing_away(tmp_path: Path) -> None:
+    corpus = jsonl(tmp_path / "lamps.jsonl", rows(20))
+    assert command(tmp_path / "c", "index", str(corpus)).returncode == 0
+    for content in (b"\xff\xfe\n" * 120, b""):
+        corpus.write_bytes(content)
+        done = command(tmp_path / "c", "index", str(corpus))
+        assert done.returncode == 2 and "no document that can be used" in done.stderr and "Traceback" not in done.stderr
+    assert "lamps: 20 documents, 20 passages" in command(tmp_path / "c", "list").stdout
+
+
+def test_places_are_shown_as_they_are(tmp_path: Path) -> None:
+    corpus = jsonl(tmp_path / "lamps.jsonl", rows(99))
+    with corpus.open("a") as stream:
+        stream.write("{nonsense\n")
+    assert f"{corpus}:100: is not JSON" in command(tmp_path / "c", "index", str(corpus)).stdout
+
+
 def test_a_damaged_index_is_found(tmp_path: Path) -> None:
     command(tmp_path / "c", "index", str(jsonl(tmp_path / "lamps.jsonl", rows(20))))
     segment = min((tmp_path / "c" / "lamps" / "segments").glob("*.term"))
