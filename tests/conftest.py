@@ -15,6 +15,7 @@ settings.load_profile("agenthub")
 
 ROOT = Path(__file__).parent
 BUDGET_S = {
+    "browser": 100,
     "client": 60,
     "cli": 90,
     "contract": 60,
