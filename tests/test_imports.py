@@ -53,7 +53,7 @@ def allowed(module: str) -> set[str] | None:
         return {"records", "errors", "codec", "wire", "client"}
     if top == "trainers":
         shared = BASE | {"registry", "config", "trainers", "policy", "renderer"}
-        loops = parts[-1] in ("loop", "flow", "run", "serving", "evaluate", "hub", "refill")
+        loops = parts[-1] in ("loop", "flow", "run", "serving", "evaluate", "hub", "refill", "canaries")
         plays = loops or parts[1:2] == ["experts"]
         return shared | ({"rollout", "suites", "client", "renderers", "policies"} if plays else set())
     if top in ("server", "gym"):

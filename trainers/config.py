@@ -22,6 +22,7 @@ from agenthub.trainers.plugins import lacking, make
 from agenthub.trainers.refilling import RefillConfig
 
 __all__ = [
+    "CanariesConfig",
     "ControlsConfig",
     "EvalConfig",
     "OptimConfig",
@@ -205,6 +206,15 @@ class ControlsConfig(ConfigModel):
     )
 
 
+class CanariesConfig(ConfigModel):
+    """Tasks that nobody can solve, played among the others; one that is solved stops the run."""
+
+    suite: str
+    split: str = "canary"
+    share: float = Field(default=0.05, gt=0.0, le=1.0, description="of the groups, how many have a canary beside them")
+    episodes: int = Field(default=1, ge=1, le=1024, description="on each canary")
+
+
 class Recipe(ConfigModel):
     """One training run."""
 
@@ -254,6 +264,7 @@ class Recipe(ConfigModel):
     seed: int = Field(default=0, ge=0)
     deterministic: bool = True
     controls: ControlsConfig = ControlsConfig()
+    canaries: CanariesConfig | None = Field(default=None, description="tasks that nobody can solve; one accept stops")
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:

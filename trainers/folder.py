@@ -121,7 +121,15 @@ class RunFolder:
 
 
 def _remove_run(path: Path) -> None:
-    for name in ("config.yaml", "report.html", "ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm", *LINES):
+    for name in (
+        "config.yaml",
+        "report.html",
+        "canaries.jsonl",
+        "ledger.sqlite",
+        "ledger.sqlite-wal",
+        "ledger.sqlite-shm",
+        *LINES,
+    ):
         (path / name).unlink(missing_ok=True)
     for file in (path / "checkpoints").glob("update-*"):
         file.unlink()

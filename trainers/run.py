@@ -23,6 +23,7 @@ from agenthub.renderer import Renderer
 from agenthub.rollout import Collector
 from agenthub.trainers.adapters import add_adapters
 from agenthub.trainers.building import learner_for, ranks_of
+from agenthub.trainers.canaries import CANARIES, Canaries
 from agenthub.trainers.checkpoint import Checkpoints
 from agenthub.trainers.config import Recipe
 from agenthub.trainers.critic import Critic
@@ -229,7 +230,8 @@ async def _parts(
     sampling = Sampling(temperature=size.temperature, max_tokens=size.max_tokens)
     experts = _experts(recipe, hub, models, renderer, protocol, train_ids, run, tasks)
     train_ids = experts.known(recipe.suite, train_ids) if experts else train_ids
-    around = _around(recipe, train_ids, experts)
+    canaries = await _canaries(hub, recipe, protocol)
+    around = _around(recipe, train_ids, experts, canaries, run)
     return Parts(
         collector=lambda: around(_collector(hub, policy, renderer, protocol, sampling, blank=blank)),
         evaluator=evaluator,
@@ -271,10 +273,24 @@ def _experts(
     )
 
 
-def _around(recipe: Recipe, train: Sequence[str], experts: Experts | None) -> Callable[[Collects], Collects]:
-    """What a recipe puts around its collector: groups played anew, then experts beside them."""
+async def _canaries(hub: Hub, recipe: Recipe, protocol: str) -> list[str]:
+    """Ids of the canaries. Raises UserError where they are played in another way than the suite."""
+    wanted = recipe.canaries
+    if wanted is None:
+        return []
+    if await protocol_of(hub, wanted.suite) != protocol:
+        raise UserError(f"canaries of suite {wanted.suite!r} need the protocol of {recipe.suite!r}, {protocol}")
+    return await task_ids(hub, wanted.suite, wanted.split)
+
+
+def _around(
+    recipe: Recipe, train: Sequence[str], experts: Experts | None, canaries: Sequence[str], run: Path
+) -> Callable[[Collects], Collects]:
+    """What a recipe puts around its collector: canaries, then groups played anew, then experts beside them."""
 
     def wrapped(inner: Collects) -> Collects:
+        if recipe.canaries is not None:
+            inner = Canaries(inner, recipe.canaries, canaries, run / CANARIES)
         if recipe.refill is not None:
             shaping = [part.make() for part in recipe.shaping]
             rounds = recipe.refill.rounds
