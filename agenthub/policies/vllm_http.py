@@ -133,8 +133,14 @@ class VllmHttp:
         await self.call("POST", "/init_weight_transfer_engine", {"init_info": dict(init)}, timeout_s=_PUSH_S)
 
     async def start_update(self) -> None:
-        """Make ready for weights that are transferred; `finish_update` ends it."""
-        await self.call("POST", "/start_weight_update", timeout_s=_PUSH_S)
+        """Make ready for weights that are transferred; `finish_update` ends it, and one left open."""
+        try:
+            await self.call("POST", "/start_weight_update", timeout_s=_PUSH_S, alone=True)
+        except HostFault as fault:
+            if "already active" not in str(fault):
+                raise
+            await self.call("POST", "/finish_weight_update", timeout_s=_PUSH_S)
+            await self.call("POST", "/start_weight_update", timeout_s=_PUSH_S)
 
     async def receive(self, update: Mapping[str, Any]) -> None:
         """Have the workers take part of the weights; back when they have them."""
@@ -164,9 +170,18 @@ class VllmHttp:
         await self.call("POST", "/inference/v1/abort_requests", {"request_ids": [request_id]})
 
     async def call(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, timeout_s: float = 60.0
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        timeout_s: float = 60.0,
+        alone: bool = False,
     ) -> dict[str, Any]:
         """One request and its JSON answer ({} where it has none).
+
+        Args:
+            alone: no other request uses its connection, which a server that fails at it may close.
 
         Raises:
             UserError: the server refuses what was asked.
@@ -174,8 +189,11 @@ class VllmHttp:
             Lost: no answer.
         """
         timeout = aiohttp.ClientTimeout(total=timeout_s)
+        headers = {"Connection": "close"} if alone else None
         try:
-            async with self._open().request(method, self.url + path, json=body, timeout=timeout) as answer:
+            async with self._open().request(
+                method, self.url + path, json=body, timeout=timeout, headers=headers
+            ) as answer:
                 text = await answer.text()
                 self._check(answer.status, path, text)
                 return dict(json.loads(text)) if text.strip().startswith("{") else {}

@@ -56,6 +56,8 @@ class FakeVllm:
         """Routes that are not there."""
         self.stuck = False
         """It goes on telling its old version."""
+        self.updating = False
+        """An update was started and not finished."""
         self.init: dict[str, Any] = {}
         self.updates: list[dict[str, Any]] = []
 
@@ -89,6 +91,12 @@ class FakeVllm:
         if request.path in self.fails:
             return web.json_response({"error": {"message": "it broke"}}, status=500)
         body = await request.json() if request.can_read_body else {}
+        if request.path == "/start_weight_update":
+            if self.updating:
+                return web.json_response({"error": {"message": "a weight update is already active"}}, status=500)
+            self.updating = True
+        if request.path == "/finish_weight_update":
+            self.updating = False
         if request.path == "/pause":
             self.resumed.clear()
             if request.query["mode"] == "abort":
@@ -100,7 +108,7 @@ class FakeVllm:
         elif request.path == "/update_weights":
             self.updates.append(body["update_info"])
         elif request.path in ("/update_weight_version", "/finish_weight_update") and not self.stuck:
-            self.version = body.get("new_version") or body["weight_version"]
+            self.version = body.get("new_version") or body.get("weight_version") or self.version
         elif request.path == "/reset_prefix_cache":
             return web.json_response({"success": not self.keeps_prefixes})
         return web.json_response({})

@@ -19,7 +19,7 @@ from agenthub.trainers.metrics import without_times
 from tests.vllm.gate import Gate
 from tests.vllm.runs import command, entered, rows, trained
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 UPDATES, KILLED = 4, 2
 

@@ -61,6 +61,16 @@ async def test_a_push_says_each_thing_once_and_in_order(
     assert [update["names"] for update in fake.updates] == [names, names]
 
 
+async def test_an_update_that_a_killed_trainer_left_open_is_ended_first(
+    server: tuple[FakeVllm, str], policy: VllmPolicy
+) -> None:
+    server[0].updating = True
+    await Unprobed(policy, Wire(4000), bound=1.0).push(tiny_model(), 1)
+    started = [path for path in server[0].log if path.endswith("_weight_update")]
+    assert started == ["/start_weight_update", "/finish_weight_update", "/start_weight_update", "/finish_weight_update"]
+    assert policy.weight_version() == 1
+
+
 @pytest.mark.parametrize("path", ["/start_weight_update", "/update_weights", "/finish_weight_update", "/pause"])
 async def test_a_push_that_fails_leaves_the_server_paused_and_the_old_version(
     server: tuple[FakeVllm, str], policy: VllmPolicy, path: str

@@ -24,7 +24,7 @@ from agenthub.trainers.sync.vllm import VllmSync
 from tests.policies.models import STOP, prompts, request
 from tests.vllm.weights import moved, scored
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

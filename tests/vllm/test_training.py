@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,16 @@ import pytest
 from agenthub.policies.vllm_server import INTERPRETER, Engine, Running
 from tests.vllm.runs import command, entered, rows, run, trained
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 
 
 def test_training_over_vllm_starts_where_the_embedded_policy_does_and_stays_exact(
     engine: Engine, running: Running, tmp_path: Path
 ) -> None:
-    run(tmp_path / "vllm", engine, policy__uses="vllm", policy__vllm__url=running.url)
-    run(tmp_path / "embedded", engine, updates=0)
+    with ThreadPoolExecutor() as both:
+        ran = both.submit(run, tmp_path / "vllm", engine, policy__uses="vllm", policy__vllm__url=running.url)
+        both.submit(run, tmp_path / "embedded", engine, updates=0).result()
+        ran.result()
     ours, theirs = rows(tmp_path / "vllm"), rows(tmp_path / "embedded")
     assert ours[0]["eval"] == theirs[0]["eval"]
     updates = [row for row in ours if "eval" not in row]
@@ -33,21 +36,21 @@ def test_training_over_vllm_starts_where_the_embedded_policy_does_and_stays_exac
 
 
 def test_a_server_that_is_killed_stops_the_run_with_its_reason_and_the_run_goes_on_without_a_gap(
-    engine: Engine, tmp_path: Path
+    engine: Engine, running: Running, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
     environment = {**os.environ, INTERPRETER: engine.python}
-    started = command(folder, policy__uses="vllm", staleness=2, updates=400)
+    started = command(folder, policy__uses="vllm", staleness=2, updates=400, eval="null")
     process = subprocess.Popen(started, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
-        deadline = time.monotonic() + 200
+        deadline = time.monotonic() + 600
         while time.monotonic() < deadline and process.poll() is None:
             if (folder / "metrics.jsonl").is_file() and len(rows_so_far(folder)) >= 3:
                 break
             time.sleep(0.1)
         assert process.poll() is None, process.communicate()[0][-2000:]
         os.kill(server_of(process.pid), signal.SIGKILL)
-        said = process.communicate(timeout=120)[0]
+        said = process.communicate(timeout=300)[0]
     finally:
         process.kill()
     assert process.returncode not in (0, None)
@@ -55,7 +58,12 @@ def test_a_server_that_is_killed_stops_the_run_with_its_reason_and_the_run_goes_
     done = max((row["update"] for row in rows_so_far(folder)), default=0)
     resumed = [sys.executable, "-m", "agenthub", "train", "--resume", "--out", str(folder)]
     again = subprocess.run(
-        [*resumed, "--set", f"updates={done + 2}"], env=environment, capture_output=True, text=True, check=False
+        # A server that is there already: the folder says what was trained, the checkpoint with which weights.
+        [*resumed, "--set", f"updates={done + 2}", "--set", f"policy.vllm.url={running.url}"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert again.returncode == 0, again.stdout[-1500:] + again.stderr[-1500:]
     assert [row["update"] for row in rows(folder) if "eval" not in row] == list(range(1, done + 3))
