@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from agenthub.config import ConfigModel
 from agenthub.errors import UserError, nearest
 from agenthub.trainers.sync.weights import plain_name
 
-__all__ = ["LoraConfig", "LowRank", "add_adapters", "has_adapters", "merged_state", "write_adapter"]
+__all__ = ["LoraConfig", "LowRank", "add_adapters", "has_adapters", "merged", "merged_state", "write_adapter"]
 
 
 class LoraConfig(ConfigModel):
@@ -75,21 +75,29 @@ def has_adapters(model: Any) -> bool:
     return any(isinstance(layer, LowRank) for layer in model.modules())
 
 
-@torch.no_grad()
 def merged_state(model: Any) -> dict[str, Tensor]:
     """The state of the plain model with every adapter in its layer's weight; shared with the model where there is none.
 
     A policy in this process serves it: to a server go the adapters alone.
     """
-    state = {}
-    for name, value in model.state_dict().items():
-        plain = plain_name(name)
-        if plain is not None:
-            state[plain] = value
-    for name, layer in model.named_modules():
-        if isinstance(layer, LowRank):
-            state[f"{name}.weight"] = layer.base.weight + layer.lora_B @ layer.lora_A * (layer.alpha / layer.rank)
-    return state
+    scale = next((layer.alpha / layer.rank for layer in model.modules() if isinstance(layer, LowRank)), 0.0)
+    return merged(model.state_dict(), scale)
+
+
+@torch.no_grad()
+def merged(state: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
+    """A model's state as that of the plain model.
+
+    Args:
+        scale: alpha / rank.
+    """
+    plain = {name: value for key, value in state.items() if (name := plain_name(key)) is not None}
+    for key, left in state.items():
+        layer, _, last = key.rpartition(".")
+        if last == "lora_B":
+            name = f"{plain_name(layer)}.weight"
+            plain[name] = plain[name] + left @ state[f"{layer}.lora_A"] * scale
+    return plain
 
 
 def write_adapter(model: Any, folder: Path) -> Path:

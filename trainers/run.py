@@ -21,7 +21,7 @@ from agenthub.policy import Policy, Sampling
 from agenthub.registry import registry
 from agenthub.renderer import Renderer
 from agenthub.rollout import Collector
-from agenthub.trainers.adapters import add_adapters
+from agenthub.trainers.adapters import LoraConfig, add_adapters, merged
 from agenthub.trainers.building import learner_for, ranks_of
 from agenthub.trainers.canaries import CANARIES, Canaries
 from agenthub.trainers.checkpoint import Checkpoints
@@ -95,9 +95,15 @@ def _of_run(path: Path) -> tuple[Path, Any]:
     checkpoint, _ = Checkpoints(path / "checkpoints", keep=1).latest()
     if checkpoint is None:
         raise UserError(f"{path} has no checkpoint yet")
-    base = load_yaml(path / "config.yaml", Recipe).policy.model
+    policy = load_yaml(path / "config.yaml", Recipe).policy
+    base = policy.model
     first, _ = _of_run(TINY if base in (None, "tiny") else Path(str(base)))
-    return first, checkpoint.state["learner"]["model"]
+    return first, _plain(checkpoint.state["learner"]["model"], policy.lora)
+
+
+def _plain(state: Any, lora: LoraConfig | None) -> Any:
+    """A run's weights as those of the plain model."""
+    return state if lora is None else merged(state, lora.alpha / lora.rank)
 
 
 def load_policy(name: str) -> tuple[EmbeddedPolicy | OpenaiPolicy, int]:
@@ -118,7 +124,8 @@ def load_policy(name: str) -> tuple[EmbeddedPolicy | OpenaiPolicy, int]:
     if checkpoint is None:
         raise UserError(f"{path} has no checkpoint yet")
     policy = EmbeddedPolicy(_of_run(path)[0])
-    policy.load_state(checkpoint.state["learner"]["model"], checkpoint.update)
+    lora = load_yaml(path / "config.yaml", Recipe).policy.lora
+    policy.load_state(_plain(checkpoint.state["learner"]["model"], lora), checkpoint.update)
     return policy, checkpoint.update
 
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from agenthub.errors import UserError
 from agenthub.trainers.adapters import LoraConfig, LowRank, add_adapters, has_adapters, merged_state, write_adapter
+from agenthub.trainers.config import OptimConfig
+from agenthub.trainers.learner import Learner
+from agenthub.trainers.losses import PPO
 from agenthub.trainers.sync.directory import full_state
 from agenthub.trainers.sync.embedded import EmbeddedSync
-from tests.trainers.fakes import FakePolicy, tiny_model
+from tests.trainers.fakes import FakePolicy, batch_of, tiny_model
 
 IDS = torch.arange(12).reshape(2, 6)
 
@@ -50,6 +54,16 @@ def test_only_adapters_train_and_the_plain_weights_keep_their_names() -> None:
     assert state.keys() == tiny_model().state_dict().keys()
     for name, value in tiny_model().state_dict().items():
         assert torch.equal(state[name], value)
+
+
+def test_an_update_moves_the_adapters_and_nothing_else() -> None:
+    model = add_adapters(tiny_model(), LoraConfig(rank=2))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    batch = batch_of([1.0, 0.0, 1.0, 0.0])
+    learner = Learner(model, PPO(), OptimConfig(lr=0.01))
+    learner.update(batch, np.where(np.arange(batch.tokens) % 2, 1.0, -1.0), seed=0)
+    moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved and {name.rpartition(".")[2] for name in moved} <= {"lora_A", "lora_B"}
 
 
 def test_an_adapter_is_written_as_peft_lays_it_out(tmp_path: Path) -> None:

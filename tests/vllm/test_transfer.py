@@ -19,7 +19,7 @@ from tests.policies.models import prompts, request
 from tests.vllm.gloo import Gloo
 from tests.vllm.weights import moved, scored
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 
 
 @pytest.fixture
@@ -39,6 +39,14 @@ async def test_weights_are_broadcast_packed_into_a_running_server(policy: VllmPo
         assert policy.weight_version() == version
         (made,) = await policy.generate([request([5, 6], 1)])
         assert made.versions == ((0, version),)
+
+
+@pytest.mark.usefixtures("back")
+async def test_a_push_that_a_killed_trainer_left_open_is_ended_by_the_next(policy: VllmPolicy) -> None:
+    await policy.http.pause("keep")
+    await policy.http.start_update()
+    sync = NativeSync(policy, Gloo(), bound=1e-4, untie=True)
+    assert await sync.push(moved(load_model(TINY)[0], seed=51), 51) < 1e-4
 
 
 @pytest.mark.usefixtures("back")
