@@ -31,6 +31,7 @@ from agenthub.trainers.evaluate import Evaluation, evaluate
 from agenthub.trainers.experts.beside import Experts, open_experts
 from agenthub.trainers.flow import Collects
 from agenthub.trainers.folder import RunFolder
+from agenthub.trainers.hardware import device_of
 from agenthub.trainers.hub import hub_of, protocol_of, task_ids
 from agenthub.trainers.lead import dismissed, follow
 from agenthub.trainers.learner import Learner
@@ -80,7 +81,7 @@ def load_models(recipe: Recipe) -> Models:
     path, weights = _of_run(path)
     if recipe.policy.uses == "vllm":
         check_model(path, chat=recipe.renderer == "chat", context=recipe.policy.vllm.context)
-    model, tokenizer = load_model(path)
+    model, tokenizer = load_model(path, device=str(device_of(recipe.learner)))
     if weights is not None:
         model.load_state_dict(weights)
     if recipe.policy.lora is not None:
