@@ -84,7 +84,7 @@ VERBS: Mapping[str, tuple[str, tuple[Parameter, ...]]] = {
     "tab_close": _verb("Closes the tab in front."),
     "noop": _verb("Waits for some milliseconds of the page's time.", "wait_ms:count=0"),
     "wait": _verb("Waits for some milliseconds of the page's time.", "wait_ms:count=1000"),
-    "send_msg_to_user": _verb("Gives the user a message, which ends the task where it asks for an answer.",
+    "send_msg_to_user": _verb("Gives the user a message.",
                               "text:text"),
     "report_infeasible": _verb("Says that the task cannot be done, and ends it.", "reason:text=''"),
     "done": _verb("Says that the task is done, and ends it."),

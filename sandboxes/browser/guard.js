@@ -76,6 +76,25 @@
     const missing = () => document.fonts.status === "loading" || [...document.images].some((it) => !it.complete);
     for (let waited = 0; waited < 100 && missing(); waited++) await new Promise((done) => realTimeout(done, 2));
   };
+  // Pictures of style sheets have their size at once where they were loaded before an element asks for them.
+  const pictures = [];
+  const pictured = async () => {
+    const found = new Set();
+    for (const sheet of document.styleSheets) {
+      const base = sheet.href || document.baseURI;
+      if (base.includes("jquery-ui")) continue;
+      for (const rule of sheet.cssRules) {
+        for (const [, url] of rule.cssText.matchAll(/url\(["']?([^"')]+)["']?\)/g)) found.add(new URL(url, base).href);
+      }
+    }
+    const loads = [...found].map((url) => new Promise((done) => {
+      const picture = new Image();
+      pictures.push(picture);
+      picture.onload = picture.onerror = done;
+      picture.src = url;
+    }));
+    await Promise.race([Promise.all(loads), new Promise((done) => realTimeout(done, 2000))]);
+  };
   // Lets the page's time pass until it has nothing more to do within `budget` ms, or all of it where `whole`.
   const settle = async (budget, whole, frames) => {
     if (frames) { await frame(); await frame(); }
@@ -110,6 +129,7 @@
     const before = window.core;
     if (Object.getOwnPropertyDescriptor(before, "endEpisode").configurable) {
       loaded = last;
+      await pictured();
       const original = before.endEpisode;
       define(before, "endEpisode", {
         configurable: false,

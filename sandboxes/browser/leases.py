@@ -82,7 +82,9 @@ class Leases:
     def give_back(self, lease: Lease, *, clean: bool) -> None:
         """The episode is over. What is not `clean` is used by nobody again."""
         context, settings = lease.context, lease.settings
-        keep = settings.reset in ("page", "reload") and clean and context.browser is self._shared
+        # What another site answers is of its own episode; the pages of MiniWoB++ are the same for all.
+        again = settings.reset in ("page", "reload") and settings.site == "miniwob"
+        keep = again and clean and context.browser is self._shared
         if not keep or context.lost or not context.pages or not context.browser.alive:
             context.discard()
         else:
@@ -134,7 +136,7 @@ class Leases:
             if (was.site, was.width, was.height, was.clock)
             == (settings.site, settings.width, settings.height, settings.clock)
             and context.browser is browser
-            and settings.site != "files"
+            and settings.site == "miniwob"
         ]
         same = next((context for context, was in alike if was.page == settings.page), None)
         if same is None and len(self._idle) >= MOST_IDLE // 2 and alike:

@@ -26,7 +26,6 @@ class Facts:
     goal: str
     action: str
     error: str
-    elapsed_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +71,7 @@ async def look(context: Context, settings: Settings, ids: Callable[[Page], Ids],
         "tabs": _tabs(context) if "tabs" in wanted else "",
         "action": facts.action,
         "error": facts.error,
-        "elapsed": f"{facts.elapsed_ms} ms",
+        "elapsed": f"{page.elapsed_ms} ms",
     }
     shown = None
     if "snapshot" in taken:

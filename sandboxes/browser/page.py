@@ -49,6 +49,8 @@ class Page:
     def __init__(self, pipe: Pipe, session: str, target: str, rules: Rules) -> None:
         self._pipe, self.session, self.target, self.rules = pipe, session, target, rules
         self.url, self.title = "about:blank", ""
+        self.elapsed_ms = 0
+        """Of its own time, since its document or its task began."""
         self.lost = ""
         """Why it is gone; empty while it is there."""
         self.home = ""
@@ -131,7 +133,7 @@ class Page:
                 await asyncio.sleep(0)
                 continue
             if done is not None:
-                self.title = str(done[0])
+                self.title, self.elapsed_ms = str(done[0]), int(done[1])
             if not self._loading and not await self.quiet():
                 return
 
@@ -153,7 +155,7 @@ class Page:
             return None
         values: list[dict[str, Any]] = [{"value": value} for value in (budget_ms, whole, frames)]
         done = await self.run(_SETTLE, values)
-        return done if isinstance(done, list) and done else None
+        return done if isinstance(done, list) and len(done) == 2 else None
 
     async def functions(self) -> str:
         """The hub's functions in this document, as the protocol's object id; empty where it has none."""

@@ -159,7 +159,7 @@ class Pipe:
             if answer is None or answer.done():
                 return
             if "error" in message:
-                answer.set_exception(Refused(str(message["error"].get("message"))))
+                _fail(answer, Refused(str(message["error"].get("message"))))
             else:
                 answer.set_result(message["result"])
             return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -42,7 +41,6 @@ class BrowserSession:
         self._infeasible: str | None = None
         self._over = ""
         self._busy, self._stuck, self._closed = False, False, False
-        self._elapsed_ms = 0
         self._blobs: dict[str, bytes] = {}
         self._opening = Seen(texts=())
         self._opening_images: tuple[ImageRef, ...] = ()
@@ -191,13 +189,11 @@ class BrowserSession:
         waits = action.verb in _WAITS
         if not waits:
             await self._actor.act(action)
-        started = time.monotonic()
         if self._context.pages and not self._context.rules.left:
             budget = given["wait_ms"] if waits else self._settings.settle_ms
             frames = action.verb in ("scroll", "mouse_drag_and_drop", "drag_and_drop")
             if not miniwob.ended(self._context.rules):
                 await self._context.page.settle(budget, whole=waits, frames=frames)
-        self._elapsed_ms += round((time.monotonic() - started) * 1000) if self._settings.clock == "wall" else 0
         self._check_over()
 
     def _check_over(self) -> None:
@@ -216,7 +212,7 @@ class BrowserSession:
         notices = "; ".join(self._context.rules.notices)
         self._context.rules.notices.clear()
         told = "; ".join(part for part in (error, notices) if part)
-        facts = Facts(goal=self._goal, action=action, error=told, elapsed_ms=self._elapsed_ms)
+        facts = Facts(goal=self._goal, action=action, error=told)
         if self._over:
             # The page may have left for elsewhere, and there is nothing more to decide by it.
             return Seen(texts=(("error", told),) if told else ())

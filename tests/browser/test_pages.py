@@ -69,6 +69,7 @@ async def test_timers_pass_by_the_pages_clock_and_are_waited_for(factory: Browse
     other = other.strip().partition("]")[0].removeprefix("[")
     assert "late" not in (await act(session, f"click('{other}')")).text
     assert "late 60" in (await act(session, "wait(60000)")).text
+    assert session._context.page.elapsed_ms >= 60_000
     await session.close()
 
 

@@ -99,3 +99,20 @@ async def test_an_oracle_earns_1_and_a_no_op_0(suite: Suite, workbench: Workbenc
     assert (end.stop, end.outcome, end.reward) == (Stop.ANSWERED, Outcome.OK, 1.0)
     end = await play(task, workbench, lambda shown: "```python\nnoop()\n```")
     assert (end.stop, end.outcome, end.reward) == (Stop.OUT_OF_TURNS, Outcome.OK, 0.0)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_copy_is_made_by_playing_the_actions_again(suite: Suite, workbench: Workbench) -> None:
+    task = seeing_the_document(next(it for it in suite.split("eval") if it.metadata["page"] == "enter-text"))
+    episode = Episode(task, workbench, id="e", group="g", member=0)
+    shown = (await episode.open())["messages"][-1]["content"]
+    field = view_of(shown[shown.index("goal:") :]).one("input").id
+    typed = Action(text=f"```python\nfill('{field}', 'abc')\n```")
+    await episode.step(typed, timeout_s=None, generation=None)
+    (copy,) = await episode.fork(1)
+    look = Action(text="```python\nnoop()\n```")
+    seen = [await it.step(look, timeout_s=None, generation=None) for it in (episode, copy)]
+    assert seen[0].observation == seen[1].observation
+    assert 'value="abc"' in seen[1].observation["text"]
+    await episode.cancel()
+    await copy.cancel()
