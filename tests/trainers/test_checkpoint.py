@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from agenthub.errors import UserError
-from agenthub.trainers.checkpoint import Checkpoints, write_atomically
+from agenthub.trainers.checkpoint import Apart, Checkpoints, write_atomically
 
 
 def saved(folder: Path, updates: int = 3, keep: int = 2) -> Checkpoints:
@@ -76,3 +76,36 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path: Path) ->
         write_atomically(target, "not bytes")  # type: ignore[arg-type]
     assert target.read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def with_shards(folder: Path) -> Checkpoints:
+    """Two checkpoints whose learner writes its own part."""
+
+    def write(target: Path) -> None:
+        target.mkdir(parents=True)
+        (target / "part").write_bytes(b"weights")
+
+    checkpoints = Checkpoints(folder, keep=1)
+    for update in (1, 2):
+        checkpoints.save(update, {"learner": Apart({"losses": [{"low": 0.5}]}, write=write), "started": update}, {})
+    return checkpoints
+
+
+def test_what_ranks_write_for_themselves_lies_beside_and_goes_with_its_checkpoint(tmp_path: Path) -> None:
+    checkpoint, broken = with_shards(tmp_path).latest()
+    assert checkpoint is not None
+    assert (checkpoint.update, broken, checkpoint.state["started"]) == (2, [], 2)
+    assert checkpoint.state["learner"]["losses"] == [{"low": 0.5}]
+    assert (Path(checkpoint.state["learner"]["shards"]) / "part").read_bytes() == b"weights"
+    assert [path.name for path in sorted(tmp_path.glob("*.shards"))] == ["update-000002.shards"]
+    with pytest.raises(KeyError):
+        checkpoint.state["learner"]["optimiser"]
+
+
+@pytest.mark.parametrize("harm", ["cut", "gone"])
+def test_shards_that_are_not_whole_are_named(tmp_path: Path, harm: str) -> None:
+    checkpoints = with_shards(tmp_path)
+    part = tmp_path / "update-000002.shards" / "learner" / "part"
+    part.write_bytes(b"weigh") if harm == "cut" else part.unlink()
+    with pytest.raises(UserError, match="its shards are not of the sizes"):
+        checkpoints.latest()
