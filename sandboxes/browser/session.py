@@ -109,7 +109,8 @@ class BrowserSession:
         if self._closed:
             raise BoxLost("the browser sandbox is closed")
         error, shown = "", ""
-        self._busy = True
+        # Whoever comes after its end did not bring it about.
+        self._busy = self._context.browser.alive
         try:
             async with asyncio.timeout(timeout_s):
                 actions = _actions(call)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from pathlib import Path
@@ -108,6 +109,25 @@ async def test_a_page_that_hangs_costs_its_time_and_nobody_elses(factory: Browse
     again = await factory.start(files({"index.html": "<p>here</p>"}))
     assert "here" in again.opening
     await again.close()
+
+
+async def test_a_shared_browser_that_ends_by_itself_is_the_fault_of_whoever_was_acting(chromium: str) -> None:
+    alone = BrowserSandbox()
+    await alone.open()
+    try:
+        bystander = await alone.start(miniwob("click-test"))
+        session = await alone.start(files({"index.html": HANG}))
+        acting = asyncio.ensure_future(act(session, "mouse_click(25, 20)"))
+        await asyncio.sleep(0)
+        session._context.browser.pipe.tell("Browser.crash")
+        with pytest.raises(BoxLost, match="the browser ended: ended by signal"):
+            await acting
+        with pytest.raises(HostFault, match="by another episode's page"):
+            await act(bystander, "noop()")
+        await session.close()
+        await bystander.close()
+    finally:
+        await alone.close()
 
 
 async def test_a_jail_that_is_lost_is_our_fault(chromium: str) -> None:
