@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from agenthub.blobs import Blobs
     from agenthub.policies.scripted import ScriptedPolicy
     from agenthub.records import Trajectory
     from agenthub.suites.task import Task
@@ -22,27 +25,36 @@ def command(
     policy: Annotated[str, typer.Option(help="human, oracle or noop")] = "human",
     save: Annotated[Path | None, typer.Option(help="append the trajectory to this JSONL file")] = None,
     tasks: Annotated[list[Path] | None, typer.Option(help="files or folders of suites")] = None,
+    images: Annotated[Path | None, typer.Option(help="folder for images; a temporary one where left out")] = None,
 ) -> None:
-    """Play one episode in this terminal; a human's turn ends with an empty line after the action."""
+    """Play one episode in this terminal; a human's turn ends with an empty line after the action.
+
+    Images are written to a folder as they are shown. With --save they also go beside the trajectory, where
+    `agenthub report FILE` finds them.
+    """
     import asyncio
 
     from agenthub.suites.load import find_task, load_suite, load_suites
 
     found = load_suite(suite) if suite.endswith((".yaml", ".yml")) else load_suites(tasks or [])[suite]
     chosen = find_task(found, task) if task is not None else found.tasks[0]
-    asyncio.run(_play(chosen, policy, save))
+    asyncio.run(_play(chosen, policy, save, images))
 
 
-async def _play(task: Task, policy: str, save: Path | None) -> None:
+async def _play(task: Task, policy: str, save: Path | None, images: Path | None) -> None:
     from rich.console import Console
     from rich.markup import escape
 
+    from agenthub.blobs import BlobStore
     from agenthub.episodes import Episode, Workbench
     from agenthub.wire import Action
 
     console = Console(highlight=False)
     player = _player(policy, task)
     bench = Workbench()
+    if save is not None:
+        bench.blobs = BlobStore(save.with_name(f"{save.name}.blobs"))
+    screens = _Screens(bench.blobs, images)
     episode = Episode(task, bench, id="play", group="play", member=0)
     try:
         opened = await episode.open()
@@ -50,6 +62,8 @@ async def _play(task: Task, policy: str, save: Path | None) -> None:
         for message in opened["messages"]:
             console.print(f"[dim]{message['role']}[/dim] {escape(message['content'])}")
         shown = opened["messages"][-1]["content"]
+        for path in screens.write(opened.get("images", ()), 0):
+            console.print(f"[blue]{escape(str(path))}[/blue]")
         while not episode.done:
             text = _human(episode.next_turn) if player is None else player.act(episode.next_turn, shown)
             if text is None:
@@ -59,6 +73,9 @@ async def _play(task: Task, policy: str, save: Path | None) -> None:
             done = await episode.step(Action(text=text), timeout_s=None, generation=None)
             shown = done.observation["text"]
             console.print(f"[green]{escape(shown)}[/green]")
+            parts = [part for row in done.observation["observations"] for part in row["parts"]]
+            for path in screens.write(parts, done.turn + 1):
+                console.print(f"[blue]{escape(str(path))}[/blue]")
             if done.info["parse_error"]:
                 console.print(f"[yellow]{escape(done.info['parse_error'])}[/yellow]")
         end = await episode.cancel()
@@ -68,6 +85,25 @@ async def _play(task: Task, policy: str, save: Path | None) -> None:
     finally:
         await episode.cancel()
         await bench.close()
+
+
+class _Screens:
+    """The images of an episode as files in a folder."""
+
+    def __init__(self, blobs: Blobs, folder: Path | None) -> None:
+        self._blobs, self._folder = blobs, folder
+
+    def write(self, parts: Iterable[Mapping[str, Any]], turn: int) -> list[Path]:
+        """Write what of the parts is an image, named by the turn before which it is shown."""
+        made: list[Path] = []
+        for part in parts:
+            if part["type"] == "image":
+                self._folder = self._folder or Path(tempfile.mkdtemp(prefix="agenthub-play-"))
+                self._folder.mkdir(parents=True, exist_ok=True)
+                suffix = part["media_type"].rpartition("/")[2]
+                made.append(self._folder / f"turn-{turn:03}-{len(made)}.{suffix}")
+                made[-1].write_bytes(self._blobs.get(part["sha256"]))
+        return made
 
 
 def _player(policy: str, task: Task) -> ScriptedPolicy | None:

@@ -394,6 +394,9 @@ class Episode:
 
     async def _finish(self, ending: Ending) -> Trajectory:
         record = record_of(self.task, ending, self.played)
+        if images := self._boxes.opening_images:
+            shown = [encode(image) for image in images]
+            record = replace(record, metadata=frozen({**record.metadata, "opening_images": shown}))
         self.trajectory = replace(
             record, group=self.group, member=self.member, parent=self.parent, fork_turn=self.fork_turn
         )
