@@ -307,7 +307,7 @@ class Trajectory:
     reason: str = ""
     """What the verifier or the fault said, in one line."""
     parent: str | None = None
-    """Episode id of the trajectory that this one was forked from."""
+    """What this one was forked from: the id of a hub's episode, or `group[member]` in a rollout."""
     fork_turn: int | None = None
     metadata: Mapping[str, Any] = field(default_factory=frozen)
     """Facts for reports (task kind, difficulty, seed); no stage decides by them."""

@@ -231,9 +231,12 @@ _TRAINER: dict[str, dict[str, str]] = {
     "rollout": {
         "aepo": "agenthub.trainers.rollouts:AEPO",
         "arpo": "agenthub.trainers.rollouts:ARPO",
+        "critique": "agenthub.trainers.rollouts:Critique",
         "fixed": "agenthub.trainers.rollouts:Fixed",
         "pope": "agenthub.trainers.rollouts:Pope",
         "scaling_inter": "agenthub.trainers.rollouts:ScalingInter",
+        "thor_backtrack": "agenthub.trainers.rollouts:ThorBacktrack",
+        "turn_values": "agenthub.trainers.rollouts:TurnValues",
     },
     "roles": {"vision_zero": "agenthub.trainers.shaping:VisionZero"},
     "sync": {
@@ -243,12 +246,11 @@ _TRAINER: dict[str, dict[str, str]] = {
         "vllm": "agenthub.trainers.sync.vllm:VllmSync",
     },
 }
-_UNPLAYED = "the rule alone is checked: the collector does not follow it"
 _EXPERIMENTAL: dict[str, dict[str, str]] = {
     "credit": {
         "aepo": "alpha, and that deviations are unbiased; the paper was not read",
         "arpo": "that a branch's shared turns are found by its fork",
-        "polychromic": "diversity is the share of distinct action texts; groups stand in for sets of one state",
+        "polychromic": "diversity is the share of distinct action texts",
         "return_to_go": "nothing: no paper, but its expectation is checked against a known gradient",
         "turn_value_by_fork": "values are carried over the turns between two forks",
     },
@@ -262,11 +264,11 @@ _EXPERIMENTAL: dict[str, dict[str, str]] = {
     },
     "roles": {"vision_zero": "the arithmetic alone is checked: no suite plays it"},
     "rollout": {
-        "aepo": _UNPLAYED,
-        "arpo": _UNPLAYED,
-        "fixed": _UNPLAYED,
-        "pope": f"{_UNPLAYED}; the share of the oracle's solution",
-        "scaling_inter": _UNPLAYED,
+        "aepo": "balance, the linear damping, the rounding, and that the probe is one of the roots",
+        "arpo": "the mean of a turn's first entropies in nats, where the code sums the ten highest over log V",
+        "critique": "a fixed sentence stands in for a model's critique",
+        "pope": "the share of the oracle's solution, and that a group's own members say whether a task is unsolved",
+        "thor_backtrack": "how many suffixes and trajectories a group has, and the cut by tokens from the turn's end",
     },
     "sampler": {
         "hard_focus": "the share of hard tasks, and one group size for both stages",

@@ -54,7 +54,7 @@ def allowed(module: str) -> set[str] | None:
     if top == "trainers":
         shared = BASE | {"registry", "config", "trainers", "policy", "renderer"}
         loops = parts[-1] in ("loop", "flow", "run", "serving", "evaluate", "hub", "refill", "canaries")
-        plays = loops or parts[1:2] == ["experts"]
+        plays = loops or parts[1:2] in (["experts"], ["rollouts"])
         return shared | ({"rollout", "suites", "client", "renderers", "policies"} if plays else set())
     if top in ("server", "gym"):
         return CORE | {"server", "trainers"} if top == "server" else CORE

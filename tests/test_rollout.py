@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,7 +62,7 @@ class TextPolicy:
         return None
 
 
-def collector(client: Hub, policy: TextPolicy, **options: bool) -> Collector:
+def collector(client: Hub, policy: TextPolicy, **options: Any) -> Collector:
     renderer = make_renderer("plain", policy.tokenizer, "fence_strict")
     return Collector(client, policy, renderer, sampling=Sampling(max_tokens=64), **options)
 

@@ -204,13 +204,13 @@ def _flat(trajectories: Sequence[Trajectory], samples: Sequence[Sample]) -> Batc
 def _parent_of(child: Trajectory, trajectories: Sequence[Trajectory]) -> int:
     """The trajectory of the same group whose first turns the child shares; -1 where it was not forked or there is none.
 
-    Of several, the one that was forked least deeply.
+    Of several, the one that the child names (`group[member]`), else the one that was forked least deeply.
     """
     shared = child.fork_turn
     if shared is None:
         return -1
     fits = [
-        (-1 if other.fork_turn is None else other.fork_turn, number)
+        (f"{other.group}[{other.member}]" != child.parent, -1 if other.fork_turn is None else other.fork_turn, number)
         for number, other in enumerate(trajectories)
         if other.group == child.group
         and other is not child
@@ -218,7 +218,7 @@ def _parent_of(child: Trajectory, trajectories: Sequence[Trajectory]) -> int:
         and len(other.turns) >= shared
         and all(_same(a, b) for a, b in zip(other.turns[:shared], child.turns[:shared], strict=True))
     ]
-    return min(fits, default=(-1, -1))[1]
+    return min(fits, default=(True, -1, -1))[2]
 
 
 def _same(one: Turn, other: Turn) -> bool:

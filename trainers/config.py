@@ -33,6 +33,7 @@ __all__ = [
     "UsesCredit",
     "UsesFilter",
     "UsesLoss",
+    "UsesRollout",
     "UsesSampler",
     "UsesShaping",
     "list_recipes",
@@ -94,6 +95,12 @@ class UsesLoss(_Uses):
     """The policy loss."""
 
     kind = "loss"
+
+
+class UsesRollout(_Uses):
+    """What a group grows into while it is played."""
+
+    kind = "rollout"
 
 
 class UsesSampler(_Uses):
@@ -232,6 +239,7 @@ class Recipe(ConfigModel):
     policy: PolicyConfig = PolicyConfig()
     renderer: Literal["plain", "chat"] = "plain"
     rollout: RolloutConfig = RolloutConfig()
+    strategy: UsesRollout = Field(default_factory=lambda: UsesRollout(uses="fixed"))
     sampler: UsesSampler = Field(default_factory=lambda: UsesSampler(uses="uniform"))
     filter: UsesFilter
     credit: UsesCredit
@@ -280,6 +288,7 @@ class Recipe(ConfigModel):
         """What plug-ins may need that this recipe gives, of `plugins.NEEDS`."""
         given = {"ref": self.reference != "none", "teacher": self.teacher is not None, "value": self.critic is not None}
         given["experts"] = self.experts is not None
+        given["fork"] = self.strategy.make().forks
         told = self.policy.uses == "embedded" or self.policy.vllm.entropy_top_k > 0
         given["entropies"] = told
         trained = frozenset(TRAINED) - {"entropies"}
@@ -290,7 +299,7 @@ class Recipe(ConfigModel):
         losses = (self.loss, *self.regularise)
         if self.experts is not None and not any("experts" in part.make().needs for part in losses):
             raise ValueError(f"experts are given, and loss {self.loss.uses!r} learns nothing from them; chord does")
-        for part in (self.credit, *losses):
+        for part in (self.strategy, self.credit, *losses):
             problem = lacking(part.kind, part.uses, part.make(), self.provides())
             if problem:
                 raise ValueError(problem)
@@ -342,7 +351,7 @@ def list_recipes(folder: Path = RECIPES) -> list[dict[str, str]]:
             raise ConfigError(str(path), "is no recipe")
         row = {key: str(data.get(key, "")) for key in ("name", "source", "tier", "description", "known")}
         parts = [_used(data.get(key)) for key in ("filter", "credit", "loss")]
-        beside = [data.get(key) for key in ("sampler", "correction")]
+        beside = [data.get(key) for key in ("strategy", "sampler", "correction")]
         more = [*beside, *data.get("regularise", ()), *data.get("shaping", ())]
         row["kind"] = " + ".join([*parts, *(_used(part) for part in more if part is not None)])
         rows.append(row)

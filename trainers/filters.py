@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from agenthub.records import Finish
+from agenthub.trainers.plugins import Credit, Filter, LeavesOut
 from agenthub.trainers.types import Batch, Bools, Filtered, Reason, TurnFacts
 
-__all__ = ["NoFilter", "SimpleTIR", "void_by_facts", "void_by_text", "void_trajectories"]
+__all__ = ["NoFilter", "SimpleTIR", "apply", "void_by_facts", "void_by_text", "void_trajectories"]
 
 CODE = "(?s)```(?:py|python)?\\n(.*?)\\n```"
 ANSWER = "\\boxed{"
@@ -37,6 +38,21 @@ def void_trajectories(batch: Batch, predicate: str = "facts") -> Bools:
     void = np.zeros(batch.trajectories, bool)
     void[batch.trajectory_of_turn[SimpleTIR(predicate=predicate).void_turns(batch)]] = True
     return void
+
+
+def apply(chosen: Filter, credit: Credit, batch: Batch) -> Filtered:
+    """What a filter says, less the tokens that the credit estimator leaves out.
+
+    A token that stands in several rows of a tree may train in one of them alone.
+    """
+    filtered = chosen.apply(batch)
+    if not isinstance(credit, LeavesOut):
+        return filtered
+    for reason, tokens in credit.leaves_out(batch.with_filter(filtered)).items():
+        touched = np.unique(batch.sample_of_token[filtered.in_loss & tokens]).tolist()
+        reasons = dict.fromkeys(touched, reason) | dict(filtered.reasons)
+        filtered = replace(filtered, in_loss=filtered.in_loss & ~tokens, reasons=reasons)
+    return filtered
 
 
 def _aborted(batch: Batch) -> Bools:

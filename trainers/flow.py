@@ -153,13 +153,15 @@ class Flow:
 
     async def _collect(self, rows: Sequence[Started]) -> None:
         collector = self._collector()
-        plays = [Play(suite=self._suite, task=row.task, count=self._size, group=row.name) for row in rows]
+        plays = [
+            Play(suite=self._suite, task=row.task, count=self._size, group=row.name, update=row.batch) for row in rows
+        ]
         trajectories = await collector.collect(plays, seed=self._seed)
         for trajectory in trajectories:
             check_tokens(trajectory, version=self._serving() if self._serving else self._version, decode=self._decode)
         for row in rows:
             self._ledger.finish(row.name, [one for one in trajectories if one.group == row.name])
-        _add(self.stats, collector.stats)
+        self.stats.add(collector.stats)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
@@ -168,11 +170,3 @@ class Flow:
         elif task.exception() is not None:
             self._failed = self._failed or task.exception()
         self._news.set()
-
-
-def _add(total: CollectStats, part: CollectStats) -> None:
-    total.generate_s += part.generate_s
-    total.environment_s += part.environment_s
-    total.tokens += part.tokens
-    total.turns += part.turns
-    total.replayed += part.replayed

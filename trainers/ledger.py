@@ -140,7 +140,9 @@ class Ledger:
         for trajectory in trajectories:
             for turn in trajectory.turns:
                 versions = [version for _, version in turn.generation.versions] if turn.generation else []
-                tokens = int(turn.generation.ids.size) if turn.generation else 0
+                # What a forked trajectory shares was sampled, and trains, in its parent.
+                own = turn.generation is not None and turn.index >= (trajectory.fork_turn or 0)
+                tokens = int(turn.generation.ids.size) if turn.generation and own else 0
                 spread = (min(versions, default=-1), max(versions, default=-1))
                 rows.append((trajectory.group, trajectory.member, turn.index, update, tokens, *spread))
         try:

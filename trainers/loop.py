@@ -23,13 +23,15 @@ from agenthub.trainers.checkpoint import Checkpoints
 from agenthub.trainers.controls import shuffle_rewards
 from agenthub.trainers.corrections import NoCorrection
 from agenthub.trainers.evaluate import Evaluation, Rollouts, evaluate
+from agenthub.trainers.filters import apply
 from agenthub.trainers.flow import Collects, Flow
 from agenthub.trainers.folder import RunFolder
 from agenthub.trainers.lead import Leader
 from agenthub.trainers.learner import Learner, UpdateStats
 from agenthub.trainers.ledger import Ledger
+from agenthub.trainers.mechanisms import is_suffix, mechanism_metrics
 from agenthub.trainers.metrics import Seconds, correction_metrics, rollout_metrics
-from agenthub.trainers.plugins import Correction, Credit, Filter, Shaping, needs_of
+from agenthub.trainers.plugins import Correction, Credit, Filter, Measures, Shaping, needs_of
 from agenthub.trainers.samplers import Sampler
 from agenthub.trainers.types import Batch, Doubles
 
@@ -139,7 +141,7 @@ class Trainer:
         earlier = parts.sampler.replay(trajectories)
         batch = self._batch([*trajectories, *earlier], number)
         with seconds.of("update"):
-            filtered = parts.filter.apply(batch)
+            filtered = apply(parts.filter, parts.credit, batch)
             batch = await self._in_thread(lambda: self._prepare(batch.with_filter(filtered), number))
             advantage = parts.credit.advantage(batch)
             batch = replace(batch, advantages=advantage)
@@ -148,7 +150,9 @@ class Trainer:
         with seconds.of("sync"):
             parity = await parts.sync.push(parts.learner.model, number)
         self._folder.trajectories(number, trajectories)
-        self._report(number, rollout_metrics(trajectories, batch, filtered.reasons), stats, parity, seconds)
+        episodes = [trajectory for trajectory in trajectories if not is_suffix(trajectory)]
+        played = rollout_metrics(episodes, batch, filtered.reasons) | mechanism_metrics(trajectories, batch)
+        self._report(number, played, stats, parity, seconds)
         self.done = number
 
     def _batch(self, trajectories: Sequence[Trajectory], number: int) -> Batch:
@@ -174,6 +178,7 @@ class Trainer:
         kept = replace(batch, in_loss=batch.in_loss & keep)
         stats = learner.update(kept, advantage, weights=weights, seed=self._seed(number), stop=self._stop)
         metrics = {**stats.metrics, **correction_metrics(batch, weights, keep), **learner.fit_critic(batch, credit)}
+        metrics |= credit.metrics(batch) if isinstance(credit, Measures) else {}
         return replace(stats, metrics=metrics)
 
     def _seed(self, number: int) -> int:
@@ -199,6 +204,7 @@ class Trainer:
             "learning_rate": self._parts.learner.learning_rate,
             "parity_error": parity,
             "replayed": collected.replayed,
+            **({"forks_refused": collected.refused} if collected.refused else {}),
             "tokens_per_s": round(collected.tokens / max(sum(seconds.spent.values()), 1e-9), 1),
             "seconds": seconds.row(),
             "weight_version": number,

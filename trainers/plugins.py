@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from agenthub.errors import ConfigError, nearest
 from agenthub.records import frozen
 from agenthub.registry import registry
-from agenthub.trainers.types import Batch, Bools, Doubles, Filtered
+from agenthub.trainers.types import Batch, Bools, Doubles, Filtered, Reason
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,8 +30,10 @@ __all__ = [
     "Correction",
     "Credit",
     "Filter",
+    "LeavesOut",
     "Loss",
     "LossState",
+    "Measures",
     "MeasuresReturns",
     "Shaping",
     "lacking",
@@ -43,7 +45,7 @@ NEEDS: Mapping[str, str] = {
     "entropies": "a policy that tells the entropies of its tokens",
     "experts": "recorded trajectories to learn from; set experts: {source: oracle}",
     "first_state_logsumexp": "the logits of the trained model",
-    "fork": "episodes that are forked: a rollout that branches",
+    "fork": "episodes that are forked: a rollout that branches; set strategy: {uses: turn_values}",
     "ref": "a reference model; set reference: initial",
     "sum_pi_sq": "the logits of the trained model",
     "teacher": "a teacher; set teacher to a model directory",
@@ -96,6 +98,22 @@ class MeasuresReturns(Protocol):
 
     def returns(self, batch: Batch) -> Doubles:
         """f64[T]: what the critic should have said; 0 off the action tokens."""
+
+
+@runtime_checkable
+class LeavesOut(Protocol):
+    """A credit estimator that says which tokens of a tree train."""
+
+    def leaves_out(self, batch: Batch) -> Mapping[Reason, Bools]:
+        """By reason, bool[T]: tokens that leave the loss beside what the filter took out."""
+
+
+@runtime_checkable
+class Measures(Protocol):
+    """A plug-in that counts how often its mechanism fired."""
+
+    def metrics(self, batch: Batch) -> Mapping[str, float]:
+        """Named numbers for the update's metrics."""
 
 
 class Correction(Protocol):

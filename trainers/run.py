@@ -20,7 +20,7 @@ from agenthub.policies.vllm_server import check_model
 from agenthub.policy import Policy, Sampling
 from agenthub.registry import registry
 from agenthub.renderer import Renderer
-from agenthub.rollout import Collector
+from agenthub.rollout import Collector, Strategy
 from agenthub.trainers.adapters import LoraConfig, add_adapters, merged
 from agenthub.trainers.building import learner_for, ranks_of
 from agenthub.trainers.canaries import CANARIES, Canaries
@@ -36,8 +36,9 @@ from agenthub.trainers.hub import hub_of, protocol_of, task_ids
 from agenthub.trainers.lead import dismissed, follow
 from agenthub.trainers.learner import Learner
 from agenthub.trainers.loop import Parts, Reporter, Trainer
-from agenthub.trainers.refill import Refill
 from agenthub.trainers.ranks import ALONE, Ranks
+from agenthub.trainers.refill import Refill
+from agenthub.trainers.rollouts import bind
 from agenthub.trainers.scoring import Models as BesideModels
 from agenthub.trainers.serving import Models, Serving, serving
 
@@ -162,10 +163,19 @@ def _frozen(model: Any) -> Any:
 
 
 def _collector(
-    hub: Hub, policy: Policy, renderer: Renderer, protocol: str, sampling: Sampling, *, blank: bool = False
+    hub: Hub,
+    policy: Policy,
+    renderer: Renderer,
+    protocol: str,
+    sampling: Sampling,
+    *,
+    blank: bool = False,
+    strategy: Strategy | None = None,
 ) -> Collector:
     native = protocol == "native"
-    return Collector(hub, policy, renderer, sampling=sampling, native_calls=native, blank_tools=blank)
+    return Collector(
+        hub, policy, renderer, sampling=sampling, native_calls=native, blank_tools=blank, strategy=strategy
+    )
 
 
 def following(recipe: Recipe, ranks: Ranks) -> None:
@@ -213,13 +223,29 @@ async def train(
         asyncio.CancelledError: it was interrupted; the folder stays fit to resume.
     """
     recipe = folder.recipe
-    async with serving(recipe, models, folder.path) as served, hub_of(url, folder.path / "hub", tasks) as hub:
-        parts = await _parts(hub, recipe, models, served, run=folder.path, tasks=tasks, ranks=ranks)
-        await _lead(parts, folder, reporter)
+    async with hub_of(url, folder.path / "hub", tasks) as hub:
+        # What the suite cannot do is said before an engine is started.
+        strategy = await _strategy(hub, recipe, models, tasks)
+        async with serving(recipe, models, folder.path) as served:
+            parts = await _parts(hub, recipe, models, served, strategy, run=folder.path, tasks=tasks, ranks=ranks)
+            await _lead(parts, folder, reporter)
+
+
+async def _strategy(hub: Hub, recipe: Recipe, models: Models, tasks: Sequence[Path]) -> Strategy:
+    part = recipe.strategy
+    return await bind(hub, recipe.suite, recipe.split, part.uses, part.make(), models.tokenizer, tasks)
 
 
 async def _parts(
-    hub: Hub, recipe: Recipe, models: Models, served: Serving, *, run: Path, tasks: Sequence[Path], ranks: Ranks
+    hub: Hub,
+    recipe: Recipe,
+    models: Models,
+    served: Serving,
+    strategy: Strategy,
+    *,
+    run: Path,
+    tasks: Sequence[Path],
+    ranks: Ranks,
 ) -> Parts:
     policy = served.policy
     protocol = await protocol_of(hub, recipe.suite)
@@ -241,7 +267,7 @@ async def _parts(
     canaries = await _canaries(hub, recipe, protocol)
     around = _around(recipe, train_ids, experts, canaries, run)
     return Parts(
-        collector=lambda: around(_collector(hub, policy, renderer, protocol, sampling, blank=blank)),
+        collector=lambda: around(_collector(hub, policy, renderer, protocol, sampling, blank=blank, strategy=strategy)),
         evaluator=evaluator,
         held_out=held_out,
         sampler=recipe.sampler.make().start(train_ids, recipe.seed),

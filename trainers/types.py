@@ -20,7 +20,19 @@ from numpy.typing import NDArray
 
 from agenthub.records import Finish, Floats, Ints, frozen
 
-__all__ = ["EXPERT", "REFINED", "Batch", "Bools", "Doubles", "Filtered", "Reason", "Sample", "Scores", "TurnFacts"]
+__all__ = [
+    "EXECUTED",
+    "EXPERT",
+    "REFINED",
+    "Batch",
+    "Bools",
+    "Doubles",
+    "Filtered",
+    "Reason",
+    "Sample",
+    "Scores",
+    "TurnFacts",
+]
 
 Bools = NDArray[np.bool_]
 Doubles = NDArray[np.float64]
@@ -29,6 +41,10 @@ EXPERT = "expert"
 """Name of the policy behind trajectories that were recorded elsewhere and are imitated."""
 REFINED = "refined"
 """Name of the policy behind answers that it rewrote after a critique; off its own distribution."""
+
+
+EXECUTED = "executed"
+"""Reward component of a suffix that was grown from a failed call: its own call executed. No episode's outcome."""
 
 
 class Reason(StrEnum):
@@ -56,6 +72,8 @@ class Reason(StrEnum):
     """A call of the trajectory failed."""
     PREFIX = "forked_prefix"
     """Turns before the fork belong to the trajectory that was forked."""
+    VALUE = "value_only"
+    """The trajectory was forked to measure a state's value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

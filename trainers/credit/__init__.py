@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from agenthub.trainers.credit.forks import ARPO, THOR, Polychromic, TurnValueByFork
+from agenthub.trainers.credit.forks import AEPO, ARPO, THOR, TurnValueByFork
 from agenthub.trainers.credit.group import (
-    AEPO,
     GRPO,
     OPMD,
     RLOO,
@@ -14,6 +13,7 @@ from agenthub.trainers.credit.group import (
     group_normalised,
     leave_one_out,
 )
+from agenthub.trainers.credit.sets import Polychromic
 from agenthub.trainers.credit.tokens import GAE, GOPD, OPD, OTB, MultiTurnOTB
 from agenthub.trainers.credit.turns import MTGRPO, FlowGRPO, GiGPO, ReturnToGo
 

@@ -2,49 +2,29 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import combinations, pairwise
+from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
 
+from agenthub.records import Ints
 from agenthub.trainers.credit.group import group_normalised, leave_one_out, on_tokens, positive
+from agenthub.trainers.credit.trees import forked_states, origin, shared_tokens, through
 from agenthub.trainers.credit.turns import on_turns
-from agenthub.trainers.types import Batch, Doubles
+from agenthub.trainers.types import Batch, Bools, Doubles, Reason
 
-__all__ = ["ARPO", "THOR", "Polychromic", "TurnValueByFork", "forked_states", "through"]
-
-
-def through(batch: Batch) -> dict[tuple[int, int], list[int]]:
-    """By (trajectory that first took a turn, turn index), the trajectories through that turn.
-
-    A forked trajectory shares its first `fork_turn` turns with its parent; one whose parent is not in the batch is
-    taken as having them alone.
-    """
-    members: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
-    for n, t in zip(batch.trajectory_of_turn.tolist(), batch.turn_index.tolist(), strict=True):
-        members[_origin(batch, n, t), t].append(n)
-    return dict(members)
-
-
-def _origin(batch: Batch, n: int, t: int) -> int:
-    while batch.parent[n] >= 0 and t < batch.fork_turn[n]:
-        n = int(batch.parent[n])
-    return n
+__all__ = ["AEPO", "ARPO", "THOR", "TurnValueByFork"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ARPO:
-    """GRPO on each leaf; `hard`: a turn that several branches share gets the mean of their advantages.
+class _Shared:
+    """Credit on leaves, some of which share turns."""
 
-    Source: ARPO, arXiv 2507.19849; soft, the default of the paper, leaves the sharing to the ratio.
-    """
-
-    group_centred: ClassVar[bool] = True
-    needs: ClassVar[frozenset[str]] = frozenset()
     sharing: str = "soft"
-    """soft, hard"""
+    """soft: shared turns stand in the loss once for each leaf, with that leaf's advantage; hard: once in all, with the
+    mean of the advantages of the leaves through them."""
     eps: float = 1e-6
 
     def __post_init__(self) -> None:
@@ -52,18 +32,63 @@ class ARPO:
         if self.sharing not in ("hard", "soft"):
             raise ValueError(f"sharing is {self.sharing!r}; expected one of hard, soft")
 
-    def advantage(self, batch: Batch) -> Doubles:
-        """f64[T]"""
-        group, counts = batch.group_of_trajectory, batch.trajectory_in_stats
-        leaf = group_normalised(batch.rewards, group, counts, eps=self.eps)
+    def spread(self, batch: Batch, leaf: Doubles) -> Doubles:
+        """f64[T] from f64[N]"""
         if self.sharing == "soft":
             return on_tokens(batch, leaf)
         branches = through(batch)
         per_turn = [
-            float(np.mean(leaf[branches[_origin(batch, n, t), t]]))
+            float(np.mean(leaf[branches[origin(batch, n, t), t]]))
             for n, t in zip(batch.trajectory_of_turn.tolist(), batch.turn_index.tolist(), strict=True)
         ]
         return on_turns(batch, np.array(per_turn, np.float64))
+
+    def leaves_out(self, batch: Batch) -> Mapping[Reason, Bools]:
+        """Hard: what a leaf shares is in its parent's rows."""
+        return {Reason.PREFIX: shared_tokens(batch)} if self.sharing == "hard" else {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ARPO(_Shared):
+    """GRPO on each leaf; `hard`: a turn that several branches share gets the mean of their advantages, once.
+
+    Source: ARPO, arXiv 2507.19849; soft, the default of the paper, leaves the sharing to the ratio.
+    """
+
+    group_centred: ClassVar[bool] = True
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    def advantage(self, batch: Batch) -> Doubles:
+        """f64[T]"""
+        group, counts = batch.group_of_trajectory, batch.trajectory_in_stats
+        return self.spread(batch, group_normalised(batch.rewards, group, counts, eps=self.eps))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AEPO(_Shared):
+    """A = A_acc (1 + alpha A_dH): A_acc is GRPO's, A_dH the group-normalised mean entropy of a trajectory's tokens.
+
+    Source: AEPO, arXiv 2510.14545.
+    """
+
+    group_centred: ClassVar[bool] = True
+    needs: ClassVar[frozenset[str]] = frozenset({"entropies"})
+    alpha: float = 0.3
+
+    def shaped(self, accuracy: Doubles, entropy: Doubles, group: Ints, counts: Bools) -> Doubles:
+        """f64[N]: the advantages `accuracy` scaled by how far each mean `entropy` is from its group's."""
+        return accuracy * (1.0 + self.alpha * group_normalised(entropy, group, counts, eps=self.eps))
+
+    def advantage(self, batch: Batch) -> Doubles:
+        """f64[T]"""
+        group, counts = batch.group_of_trajectory, batch.trajectory_in_stats
+        if batch.scores.entropies is None:
+            raise ValueError("aepo needs the entropies of the sampled tokens")
+        owner = batch.trajectory_of_token[batch.action_mask]
+        sums = np.bincount(owner, batch.scores.entropies[batch.action_mask], minlength=batch.trajectories)
+        entropy = sums / np.maximum(np.bincount(owner, minlength=batch.trajectories), 1)
+        accuracy = group_normalised(batch.rewards, group, counts, eps=self.eps)
+        return self.spread(batch, self.shaped(accuracy, entropy, group, counts))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,13 +128,21 @@ class TurnValueByFork:
 
     V_a is the mean over the other continuations of the state before turn a: those forked there, and the one they were
     forked from. Before the first turn it is the mean over the group's other roots, after the last turn the trajectory's
-    own return. The trajectory itself never votes on a baseline of its own. A forked trajectory's first turns are its
-    parent's, which gets their credit.
+    own return. The trajectory itself never votes on a baseline of its own, so that with every turn forked E[A] of a
+    turn is exactly the policy's advantage. A forked trajectory's first turns are its parent's, which gets their credit.
     Source: VinePPO, arXiv 2410.01679, with forked episodes for re-sampled prefixes.
     """
 
     group_centred: ClassVar[bool] = True
     needs: ClassVar[frozenset[str]] = frozenset({"fork"})
+    train: str = "roots"
+    """roots: the forked ones give values and do not train, as published; all: they train too, and a turn's advantage is
+    divided by the continuations of each state forked at or before it, so that late turns weigh no more than early
+    ones."""
+
+    def __post_init__(self) -> None:
+        if self.train not in ("all", "roots"):
+            raise ValueError(f"train is {self.train!r}; expected one of all, roots")
 
     def advantage(self, batch: Batch) -> Doubles:
         """f64[T]"""
@@ -122,65 +155,36 @@ class TurnValueByFork:
             begin = int(batch.fork_turn[n]) if batch.parent[n] >= 0 else 0
             edges = [(0, float(start[n]))] if begin == 0 else []
             for t in range(max(begin, 1), mine.size):
-                others = [j for j in forks.get((_origin(batch, n, t - 1), t), []) if j != n and counts[j]]
+                others = [j for j in forks.get((origin(batch, n, t - 1), t), []) if j != n and counts[j]]
                 if others:
                     edges.append((t, _mean(batch.rewards[others])))
             edges.append((mine.size, float(batch.rewards[n])))
             for (a, value_a), (b, value_b) in pairwise(edges):
                 per_turn[mine[a:b]] = value_b - value_a
-        return on_turns(batch, per_turn)
+        return on_turns(batch, per_turn * self._weights(batch, forks) if self.train == "all" else per_turn)
+
+    def _weights(self, batch: Batch, forks: Mapping[tuple[int, int], list[int]]) -> Doubles:
+        """f64[K]: 1 over the continuations of every state forked at or before the turn, multiplied."""
+        counts, out = batch.trajectory_in_stats, np.ones(len(batch.turns))
+        for n in range(batch.trajectories):
+            weight = 1.0
+            for t, k in enumerate(np.flatnonzero(batch.trajectory_of_turn == n).tolist()):
+                row = forks.get((origin(batch, n, t - 1), t), ()) if t else ()
+                weight /= max(1, sum(1 for j in row if counts[j]))
+                out[k] = weight
+        return out
+
+    def leaves_out(self, batch: Batch) -> Mapping[Reason, Bools]:
+        """Shared turns train in the trajectory that took them; with `roots`, forked trajectories do not train."""
+        if self.train == "all":
+            return {Reason.PREFIX: shared_tokens(batch)}
+        return {Reason.VALUE: batch.action_mask & (batch.fork_turn[batch.trajectory_of_token] >= 0)}
+
+    def metrics(self, batch: Batch) -> Mapping[str, float]:
+        """How many states have a value of their own."""
+        return {"valued_states": float(len(forked_states(batch)))}
 
 
 def _mean(values: Doubles) -> float:
     """The mean; of equal values exactly their value."""
     return float(values[0] if np.ptp(values) == 0.0 else values.mean())
-
-
-def forked_states(batch: Batch) -> dict[tuple[int, int], list[int]]:
-    """By (trajectory that took the turn before, turn index), those that go on from there: parent and forked ones."""
-    found: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
-    for n in np.flatnonzero((batch.parent >= 0) & (batch.fork_turn > 0)).tolist():
-        parent, t = int(batch.parent[n]), int(batch.fork_turn[n])
-        row = found[_origin(batch, parent, t - 1), t]
-        row += [member for member in (parent, n) if member not in row]
-    return dict(found)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Polychromic:
-    """A member's mean over the sets of k that it is in, less the mean over all sets of its group.
-
-    A set's score is its mean reward times the share of distinct action texts in it, so that alike members gain less.
-    Source: Polychromic Objectives for RL, arXiv 2509.25424.
-    """
-
-    group_centred: ClassVar[bool] = False
-    needs: ClassVar[frozenset[str]] = frozenset()
-    k: int = 2
-
-    def __post_init__(self) -> None:
-        if self.k < 1:
-            raise ValueError(f"k is {self.k}; expected 1 or more")
-
-    def advantage(self, batch: Batch) -> Doubles:
-        """f64[T]"""
-        texts: list[tuple[str, ...]] = [() for _ in range(batch.trajectories)]
-        for turn, n in zip(batch.turns, batch.trajectory_of_turn.tolist(), strict=True):
-            texts[n] = (*texts[n], turn.text)
-        out, counts = np.zeros(batch.trajectories), batch.trajectory_in_stats
-        for g in range(len(batch.groups)):
-            members = np.flatnonzero((batch.group_of_trajectory == g) & counts)
-            if members.size > self.k:
-                out[members] = self._of_group([texts[n] for n in members], batch.rewards[members])
-        return on_tokens(batch, out)
-
-    def _of_group(self, texts: list[tuple[str, ...]], rewards: Doubles) -> Doubles:
-        total, number = np.zeros(rewards.size), np.zeros(rewards.size)
-        scores = []
-        for rows in combinations(range(rewards.size), self.k):
-            chosen = list(rows)
-            score = float(rewards[chosen].mean()) * len({texts[row] for row in rows}) / self.k
-            total[chosen] += score
-            number[chosen] += 1
-            scores.append(score)
-        return total / number - float(np.mean(scores))

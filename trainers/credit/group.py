@@ -11,7 +11,6 @@ from agenthub.records import Ints
 from agenthub.trainers.types import Batch, Bools, Doubles
 
 __all__ = [
-    "AEPO",
     "GRPO",
     "OPMD",
     "RLOO",
@@ -166,37 +165,6 @@ class StepWise:
         if self.per_step:
             a_last = a_last / np.maximum(np.bincount(batch.trajectory_of_turn, minlength=batch.trajectories), 1)
         return on_tokens(batch, a_last)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AEPO:
-    """A = A_acc (1 + alpha A_dH): A_acc is GRPO's, A_dH the group-normalised mean entropy of a trajectory's tokens.
-
-    Source: AEPO, arXiv 2510.14545.
-    """
-
-    group_centred: ClassVar[bool] = True
-    needs: ClassVar[frozenset[str]] = frozenset({"entropies"})
-    alpha: float = 0.3
-    eps: float = 1e-6
-
-    def __post_init__(self) -> None:
-        positive(eps=self.eps)
-
-    def shaped(self, accuracy: Doubles, entropy: Doubles, group: Ints, counts: Bools) -> Doubles:
-        """f64[N]: the advantages `accuracy` scaled by how far each mean `entropy` is from its group's."""
-        return accuracy * (1.0 + self.alpha * group_normalised(entropy, group, counts, eps=self.eps))
-
-    def advantage(self, batch: Batch) -> Doubles:
-        """f64[T]"""
-        group, counts = batch.group_of_trajectory, batch.trajectory_in_stats
-        if batch.scores.entropies is None:
-            raise ValueError("aepo needs the entropies of the sampled tokens")
-        owner = batch.trajectory_of_token[batch.action_mask]
-        sums = np.bincount(owner, batch.scores.entropies[batch.action_mask], minlength=batch.trajectories)
-        entropy = sums / np.maximum(np.bincount(owner, minlength=batch.trajectories), 1)
-        accuracy = group_normalised(batch.rewards, group, counts, eps=self.eps)
-        return on_tokens(batch, self.shaped(accuracy, entropy, group, counts))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

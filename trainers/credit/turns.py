@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import ClassVar
@@ -166,6 +167,10 @@ class GiGPO:
                 count += 1
             out[k] = found
         return out
+
+    def metrics(self, batch: Batch) -> Mapping[str, float]:
+        """How many states two turns or more were taken in."""
+        return {"anchor_groups": float((np.bincount(self.states(batch)) > 1).sum())}
 
     def _known(self, anchor: str, states: dict[str, int]) -> int | None:
         if anchor in states or self.similarity is None:

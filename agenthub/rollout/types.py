@@ -1,0 +1,86 @@
+"""What a rollout is asked for, how a member begins, and what collecting cost."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from agenthub.records import Ints
+
+__all__ = ["CollectStats", "Critique", "Play", "Start", "turn_seed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Play:
+    """One group to collect: `count` members on one task, and what its strategy adds to them."""
+
+    suite: str
+    task: str
+    count: int
+    group: str
+    update: int = 0
+    """The update that it is played for, from 1; 0 for none."""
+    max_turns: int | None = None
+    """Most turns of its episodes; None is the task's own. More than the task's own is refused by the hub."""
+    oracle: tuple[Ints, ...] = ()
+    """Token ids of each turn of a solution, for strategies that give help; empty where none is known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Critique:
+    """An attempt is shown to the policy again with what was wrong about it, and another one follows."""
+
+    of: int
+    """The member whose attempt it is; it has ended."""
+    text: str
+    policy: str
+    """Name under which the second attempt's tokens are recorded: they are off the policy's own distribution."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """How one member of a group begins; without anything, at the root with the task's own prompt."""
+
+    member: int
+    parent: int | None = None
+    """The member that it is forked from; it was played at least as far as `turn`."""
+    turn: int = 0
+    """Its first turn of its own: it shares the parent's turns before."""
+    guide: tuple[Ints, ...] = ()
+    """Token ids that begin its first own turns: prompt, not sampled. A turn whose guide is a complete action is played
+    as it stands."""
+    critique: Critique | None = None
+    component: str | None = None
+    """It ends after its first own turn, whose one component of this name says whether its calls executed: 1 or 0."""
+
+
+@dataclass(slots=True)
+class CollectStats:
+    """What one `collect` cost."""
+
+    generate_s: float = 0.0
+    """Wall seconds in which the policy sampled."""
+    environment_s: float = 0.0
+    """Wall seconds in which the hub opened, forked and stepped episodes."""
+    tokens: int = 0
+    """Sampled tokens; what a fork shares with its parent is counted once."""
+    turns: int = 0
+    replayed: int = 0
+    """Members played again because our side had lost them."""
+    refused: int = 0
+    """Forks that the hub could not make soundly; the group goes without them."""
+
+    def add(self, part: CollectStats) -> None:
+        """Add what another `collect` cost."""
+        self.generate_s += part.generate_s
+        self.environment_s += part.environment_s
+        self.tokens += part.tokens
+        self.turns += part.turns
+        self.replayed += part.replayed
+        self.refused += part.refused
+
+
+def turn_seed(seed: int, group: str, member: int, turn: int) -> int:
+    """The seed of one turn's sampling: the same whatever else is played beside it."""
+    digest = hashlib.blake2b(f"{seed}/{group}/{member}/{turn}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
