@@ -62,7 +62,7 @@ SHAPES = {
     "7b": Shape(
         width=3584, layers=28, heads=28, groups=4, inner=18944, vocabulary=152064, tied=False, checkpointing=True
     ),
-    "tiny": Shape(width=64, layers=2, heads=4, groups=2, inner=128, vocabulary=500, tied=True, checkpointing=True),
+    "tiny": Shape(width=128, layers=2, heads=4, groups=2, inner=128, vocabulary=512, tied=True, checkpointing=True),
 }
 
 
