@@ -146,7 +146,7 @@ async def test_a_fork_that_the_hub_refuses_is_counted_and_the_group_goes_on_with
     }  # fmt: skip
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     name=st.sampled_from(NAMES), at=st.integers(1, 40), lockstep=st.booleans(), how=st.sampled_from(["cancel", "fault"])
 )
