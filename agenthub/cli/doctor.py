@@ -32,6 +32,7 @@ def report() -> list[Layer]:
         *(_package(name, use) for name, use in _PACKAGES.items()),
         _lean(),
         _browser(),
+        _desktop(),
         _vllm(),
     ]
 
@@ -70,6 +71,16 @@ def _browser() -> Layer:
         return Layer(name="browser", state=LayerState.OK, detail=find())
     except UserError as missing:
         return Layer(name="browser", state=LayerState.MISSING, detail=str(missing))
+
+
+def _desktop() -> Layer:
+    from agenthub.sandboxes.desktop.programs import PROGRAMS, missing
+
+    lacking = missing()
+    if lacking:
+        need = f"no {', '.join(lacking)}; on Debian: apt-get install {' '.join(dict.fromkeys(lacking.values()))}"
+        return Layer(name="desktop", state=LayerState.MISSING, detail=f"{need}; without it: no desktop suite")
+    return Layer(name="desktop", state=LayerState.OK, detail=", ".join(PROGRAMS))
 
 
 def _lean() -> Layer:
