@@ -1,7 +1,7 @@
 """Tasks from the pages of MiniWoB++: each page with a run of seeds.
 
-What is known of a page (miniwob.json): how it can be reset, how long a solution is and how many elements it shows, which
-is CRAFT-GUI's measure of difficulty (arXiv 2508.11360).
+What is known of a page (miniwob.json): how it can be reset, how long a solution is and how many elements it shows,
+which is CRAFT-GUI's measure of difficulty (arXiv 2508.11360).
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def generate(config: Mapping[str, Any], seed: int, count: int) -> Iterator[dict[
     """Task rows: the pages in turn with `seed`, then with the next seed, and so on.
 
     Args:
-        config: `pages`, names of those wanted (all where absent); `channels`, what an action shows; `reset`, the rung of
-            the ladder (where absent the quickest that leaves nothing of the last episode).
+        config: `pages`, names of those wanted (all where absent); `channels`, what an action shows; `reset`, the rung
+            of the ladder (where absent the quickest that leaves nothing of the last episode).
 
     Raises:
         UserError: a key or a page is not known.
