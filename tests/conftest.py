@@ -19,6 +19,7 @@ BUDGET_S = {
     "client": 60,
     "cli": 90,
     "contract": 60,
+    "desktop": 100,
     "dialects": 120,
     "docker": 180,
     "lean": 270,
