@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-__all__ = ["COLOURS", "Points", "Series", "bars", "line_plot"]
+__all__ = ["COLOURS", "Band", "Points", "Series", "band_plot", "band_svg", "bars", "line_plot"]
 
 WIDTH, HEIGHT = 460, 230
 LEFT, RIGHT, TOP, BOTTOM = 52, 10, 12, 30
+LEGEND = 58
+"""Height of title and legend in a drawing of its own."""
 MOST = 1e12
 """Values beyond it are left out: an axis could not tell the others apart."""
 COLOURS = ("#2f6fb0", "#c2571a", "#3d8a4f", "#8a4fa3", "#a08a1e", "#4a9aa8", "#b0436b")
@@ -28,6 +30,17 @@ class Series:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Points:
     """Points with an interval each."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Band:
+    """A line over x within a band."""
 
     name: str
     x: Sequence[float]
@@ -79,6 +92,80 @@ def line_plot(
         body += _marks(one, frame, COLOURS[index % len(COLOURS)])
     svg = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">{"".join(body)}</svg>'
     return _figure(title, svg, [line.name for line in lines] + [one.name for one in points])
+
+
+def band_plot(
+    title: str, bands: Sequence[Band], *, y_range: tuple[float, float] | None = None, x_name: str = "update"
+) -> str:
+    """A figure of lines with their bands, in the order of `bands`, whose colours they have."""
+    return _figure(title, band_svg(title, bands, y_range=y_range, x_name=x_name), [band.name for band in bands])
+
+
+def band_svg(
+    title: str,
+    bands: Sequence[Band],
+    *,
+    y_range: tuple[float, float] | None = None,
+    x_name: str = "update",
+    alone: bool = False,
+) -> str:
+    """The drawing alone.
+
+    Args:
+        alone: a file of its own, with title and legend inside.
+    """
+    bands = [_held(band) for band in bands]
+    xs = [x for band in bands for x in band.x]
+    ys = [y for band in bands for y in (*band.low, *band.high)]
+    body = []
+    if xs:
+        frame = _frame(xs, ys, y_range)
+        body = [_axes(frame, x_name), *(_band(band, frame, _colour(place)) for place, band in enumerate(bands))]
+    else:
+        body = [f'<text x="{LEFT}" y="{HEIGHT // 2}">nothing to show yet</text>']
+    label = f'role="img" aria-label="{escape(title)}"'
+    if not alone:
+        return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" {label}>{"".join(body)}</svg>'
+    head = f'<text x="{LEFT}" y="-{LEGEND - 14}" font-weight="bold">{escape(title)}</text>'
+    names = [
+        f'<text x="{LEFT + place % 4 * 100}" y="-{LEGEND - 30 - place // 4 * 13}" style="fill:{_colour(place)}">'
+        f"{escape(band.name)}</text>"
+        for place, band in enumerate(bands)
+    ]
+    style = "<style>text{font:10px sans-serif;fill:#777}.grid{stroke:#8886}</style>"
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 -{LEGEND} {WIDTH} {HEIGHT + LEGEND}" {label}>'
+        f"{style}{head}{''.join(names)}{''.join(body)}</svg>\n"
+    )
+
+
+def _colour(place: int) -> str:
+    return COLOURS[place % len(COLOURS)]
+
+
+def _band(band: Band, frame: _Frame, colour: str) -> str:
+    """The area, the line, and a point to hover over at each x."""
+    up = [f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in zip(band.x, band.high, strict=True)]
+    down = [f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in zip(band.x, band.low, strict=True)]
+    line = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in zip(band.x, band.y, strict=True))
+    points = [
+        f'<circle cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}" r="{2 if len(band.x) < 5 else 5}" '
+        f'fill="{colour if len(band.x) < 5 else "transparent"}">'
+        f"<title>{escape(band.name)}, {x:g}: {y:.4g} [{low:.4g}, {high:.4g}]</title></circle>"
+        for x, y, low, high in zip(band.x, band.y, band.low, band.high, strict=True)
+    ]
+    return (
+        f'<polygon points="{" ".join([*up, *reversed(down)])}" fill="{colour}" fill-opacity="0.13"/>'
+        f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="1.6"/>{"".join(points)}'
+    )
+
+
+def _held(band: Band) -> Band:
+    rows = [
+        row for row in zip(band.x, band.y, band.low, band.high, strict=True) if all(abs(value) <= MOST for value in row)
+    ]
+    x, y, low, high = zip(*rows, strict=True) if rows else ((), (), (), ())
+    return Band(name=band.name, x=x, y=y, low=low, high=high)
 
 
 def bars(title: str, values: Mapping[str, float]) -> str:

@@ -18,8 +18,10 @@ from agenthub.errors import UserError
 from agenthub.trainers.checkpoint import write_atomically
 from agenthub.trainers.plots import Points, Series, bars, line_plot
 
-__all__ = ["RunData", "read_run", "render", "write_report"]
+__all__ = ["RunData", "read_metrics", "read_run", "render", "write_report"]
 
+PLAYED = ("success", "reward", "void_rate")
+"""Keys that are null in an update for which the policy played nothing."""
 SHOWN = 6
 """Sample episodes from either end of the run."""
 STYLE = """
@@ -60,6 +62,15 @@ def read_run(path: Path) -> RunData:
         raise UserError(f"{path} is no folder; expected the --out of a training run")
     if not any((path / name).exists() for name in ("config.yaml", "metrics.jsonl")):
         raise UserError(f"{path} holds no run: neither config.yaml nor metrics.jsonl")
+    data = read_metrics(path)
+    data.first, data.last = _ends(_raw(path / "trajectories.jsonl", data.problems), data.problems)
+    config = path / "config.yaml"
+    data.config = config.read_text(encoding="utf-8", errors="replace") if config.is_file() else ""
+    return data
+
+
+def read_metrics(path: Path) -> RunData:
+    """The updates and evaluations of a run's folder alone; lines that make no sense are counted and left out."""
     data = RunData(path=path)
     for row in _lines(path / "metrics.jsonl", data.problems):
         if "eval" in row and _is_evaluation(row):
@@ -68,9 +79,6 @@ def read_run(path: Path) -> RunData:
             data.updates.append(row)
         else:
             data.problems.append("metrics.jsonl: a line is neither an update nor an evaluation")
-    data.first, data.last = _ends(_raw(path / "trajectories.jsonl", data.problems), data.problems)
-    config = path / "config.yaml"
-    data.config = config.read_text(encoding="utf-8", errors="replace") if config.is_file() else ""
     return data
 
 
@@ -124,10 +132,13 @@ def _is_number(value: object) -> bool:
 
 
 def _is_update(row: Mapping[str, Any]) -> bool:
-    numbers = ("update", "success", "reward", "void_rate", "grad_norm", "entropy", "kept")
+    numbers = ("update", "grad_norm", "entropy", "kept")
     mappings = ("seconds", "dropped")
-    return all(_is_number(row.get(key)) for key in numbers) and all(
-        isinstance(row.get(key), dict) and all(map(_is_number, row[key].values())) for key in mappings
+    played = all(key in row and (row[key] is None or _is_number(row[key])) for key in PLAYED)
+    return (
+        played
+        and all(_is_number(row.get(key)) for key in numbers)
+        and all(isinstance(row.get(key), dict) and all(map(_is_number, row[key].values())) for key in mappings)
     )
 
 
@@ -201,7 +212,8 @@ def _plots(data: RunData) -> list[str]:
     x = [row["update"] for row in data.updates]
 
     def series(name: str, key: str | None = None) -> Series:
-        return Series(name=name, x=x, y=[float(row[key or name]) for row in data.updates])
+        rows = [row for row in data.updates if row[key or name] is not None]
+        return Series(name=name, x=[row["update"] for row in rows], y=[float(row[key or name]) for row in rows])
 
     evaluated = Points(
         name="held out",

@@ -23,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-_COMMANDS = ("serve", "train", "eval", "play", "record", "replay", "report", "recipes", "doctor")
+_COMMANDS = ("serve", "train", "eval", "compare", "play", "record", "replay", "report", "recipes", "doctor")
 _MODULES = {"eval": "evaluate"}
 _GROUPS = ("images", "search", "tasks", "tokens")
 
