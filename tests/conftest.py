@@ -47,6 +47,7 @@ def _budget(area: str) -> int:
     return BUDGET_S.get(area, DEFAULT_BUDGET_S)
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest areas first, so that no worker is left with one of them at the end."""
     for item in items:
