@@ -9,7 +9,7 @@ OUT    ?=
 SEED   ?= 0
 # Workers of the tests; each wants a core and up to 6 GB.
 WORKERS ?= 2
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder
 
 .PHONY: help install train test test-all check format lean bench clean
 help: ## what there is to make

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
 # A busy machine makes a sound test slow; time is not what these tests are about.
 settings.register_profile("agenthub", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -47,13 +49,21 @@ def _budget(area: str) -> int:
     return BUDGET_S.get(area, DEFAULT_BUDGET_S)
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest areas first, so that no worker is left with one of them at the end."""
-    for item in items:
-        area = _area(item.nodeid)
-        item.add_marker(pytest.mark.xdist_group(area if area in _TOGETHER else item.nodeid.split("::")[0]))
     items.sort(key=lambda item: (_area(item.nodeid) not in _TOGETHER, -_budget(_area(item.nodeid))))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hands whole areas and whole files to the workers."""
+
+    def scope(nodeid: str) -> str:
+        area = _area(nodeid)
+        return area if area in _TOGETHER else nodeid.split("::")[0]
+
+    scheduling = LoadScopeScheduling(config, log)
+    scheduling._split_scope = scope
+    return scheduling
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
