@@ -1,4 +1,4 @@
-"""One engine for all tests of containers: the one that DOCKER_HOST names, else one that lives for the session."""
+"""One engine for all tests of containers: the one that DOCKER_HOST names, else one that lives for these tests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _why_not() -> str:
     return ""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def engine() -> Iterator[str]:
     """DOCKER_HOST of an engine that has the base image."""
     pytest.importorskip("docker")
@@ -58,7 +58,7 @@ def _prune(host: str) -> None:
     client.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def api(engine: str) -> Iterator[Any]:
     """The SDK's own view of the engine, to check ours against."""
     import docker
@@ -68,7 +68,7 @@ def api(engine: str) -> Iterator[Any]:
     client.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def build(api: Any) -> Build:
     """Builds a Dockerfile on the imported base, with the classic builder."""
 
@@ -91,7 +91,7 @@ def build(api: Any) -> Build:
     return run
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def python_image(build: Build) -> str:
     """The image `python` of the container isolations."""
     return build("agenthub/python", ROOT / "docker" / "python.Dockerfile", ROOT / "docker")

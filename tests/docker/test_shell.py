@@ -24,7 +24,7 @@ pytestmark = pytest.mark.docker
 RLE = REPOSITORIES[0]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def images(build: Build, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """An image for each repository."""
     folder = tmp_path_factory.mktemp("repositories")

@@ -42,7 +42,7 @@ def engine() -> Engine:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # an idle server of a CPU takes half a core
 def running(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """The server, in a loop of its own that outlives each test's; it takes adapters, and weights over gloo."""
     folder = tmp_path_factory.mktemp("vllm")
