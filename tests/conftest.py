@@ -31,8 +31,8 @@ BUDGET_S = {
     "trainers": 180,
     "vllm": 240,
 }
-"""Seconds of `make test` by folder under tests/, on two cores that two workers share; what is not named has 45. Reported,
-never asserted."""
+"""Seconds of `make test` by folder under tests/, on two cores that two workers share; what is not named has 45.
+Reported, never asserted."""
 DEFAULT_BUDGET_S = 45
 
 _TOGETHER = frozenset({"browser", "desktop", "dialects", "docker", "lean", "vllm"})

@@ -145,7 +145,7 @@ async def test_a_turn_goes_on_under_the_new_weights_and_each_token_names_its_own
     policy: VllmPolicy, model: Any, tmp_path: Path
 ) -> None:
     other = moved(model, seed=5)
-    folder = await asyncio.to_thread(write_weights, other, tmp_path / "weights-other", untie=True)
+    folder = await asyncio.to_thread(write_weights, other, tmp_path / "apart", untie=True)
     crossed: list[Generation] = []
     for version in range(10, 20, 2):
         # On a busy machine all turns may have ended before the push came.
