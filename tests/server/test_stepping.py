@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from agenthub.client import Hub
 from agenthub.errors import AgenthubError, WireError
 from agenthub.server import stepping
 from agenthub.wire import Action, CallIn
+from tests.server import harness
 from tests.server.harness import hub, until
 
 NOTHING = Action(text="nothing that any protocol reads as a call", calls=None)
@@ -31,6 +33,11 @@ async def test_an_episode_whose_turn_met_a_bug_ends_and_no_other(
         played(live, *rest)
 
     monkeypatch.setattr(stepping, "_played", broken)
+    suites = harness.suites()
+    # A turn without a call takes no time then, and the episode goes on.
+    tasks = tuple(replace(task, on_no_call="remind") for task in suites["fakes"].tasks)
+    suites["fakes"] = replace(suites["fakes"], tasks=tasks)
+    monkeypatch.setattr(harness, "suites", lambda: suites)
     async with hub(tmp_path) as served, Hub(served.url, retry_s=5) as client:
         first, second = await client.create("fakes", "long", count=2)
         with pytest.raises(AgenthubError):
