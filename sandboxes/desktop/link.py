@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import socket
 from typing import Any
 
 from agenthub.errors import BoxLost, HostFault
 from agenthub.isolation import Box
+from agenthub.sandboxes.isolation.frames import receive, send
 
 __all__ = ["DesktopLink", "Refused"]
 
@@ -37,8 +37,8 @@ class DesktopLink:
         """Wait until the desktop is up. Raises HostFault: nothing of a policy was in the box yet."""
         try:
             async with asyncio.timeout(timeout_s):
-                told = await self._receive()
-        except (TimeoutError, OSError, EOFError, ValueError) as error:
+                told = await receive(self._socket, most_bytes=_MOST_BYTES)
+        except (TimeoutError, OSError, EOFError, ValueError, RecursionError) as error:
             raise HostFault(f"the desktop did not start: {error or 'no answer'}") from error
         if told.get("ready") is not True:
             raise HostFault(f"the desktop did not start: {str(told.get('error'))[:500]}")
@@ -54,9 +54,8 @@ class DesktopLink:
         self._asked += 1
         try:
             async with asyncio.timeout(timeout_s):
-                data = json.dumps({"op": op, "id": self._asked, **order}).encode()
-                await asyncio.get_running_loop().sock_sendall(self._socket, len(data).to_bytes(4, "big") + data)
-                reply = await self._receive()
+                await send(self._socket, {"op": op, "id": self._asked, **order})
+                reply = await receive(self._socket, most_bytes=_MOST_BYTES)
         except TimeoutError:
             raise BoxLost(f"the desktop did not answer within {timeout_s:g} s") from None
         except (OSError, EOFError, ValueError, RecursionError) as error:
@@ -76,22 +75,3 @@ class DesktopLink:
     def close(self) -> None:
         """Let go of the socket."""
         self._socket.close()
-
-    async def _receive(self) -> dict[str, Any]:
-        size = int.from_bytes(await self._exactly(4), "big")
-        if size > _MOST_BYTES:
-            raise ValueError("an answer is too large")
-        reply = json.loads(await self._exactly(size))
-        if not isinstance(reply, dict):
-            raise ValueError("an answer is no object")
-        return reply
-
-    async def _exactly(self, count: int) -> bytes:
-        loop = asyncio.get_running_loop()
-        data = bytearray()
-        while len(data) < count:
-            chunk = await loop.sock_recv(self._socket, count - len(data))
-            if not chunk:
-                raise EOFError("its socket was closed")
-            data += chunk
-        return bytes(data)

@@ -11,7 +11,7 @@ from typing import Any
 
 from agenthub.isolation import Box
 
-__all__ = ["exchange"]
+__all__ = ["exchange", "receive", "send"]
 
 
 async def exchange(box: Box, message: Mapping[str, Any], *, timeout_s: float, most_bytes: int) -> dict[str, Any]:
@@ -25,22 +25,34 @@ async def exchange(box: Box, message: Mapping[str, Any], *, timeout_s: float, mo
         OSError, EOFError: the box ended.
         ValueError, RecursionError: what it wrote is no reply.
     """
-    loop = asyncio.get_running_loop()
     channel = socket.socket(fileno=os.dup(box.fileno()))
     channel.setblocking(False)
     try:
         async with asyncio.timeout(timeout_s):
-            data = json.dumps(message).encode()
-            await loop.sock_sendall(channel, len(data).to_bytes(4, "big") + data)
-            size = int.from_bytes(await _exactly(channel, 4), "big")
-            if size > most_bytes:
-                raise ValueError("its reply is too large")
-            reply = json.loads(await _exactly(channel, size))
-            if not isinstance(reply, dict) or reply.get("id") != message["id"]:
+            await send(channel, message)
+            reply = await receive(channel, most_bytes=most_bytes)
+            if reply.get("id") != message["id"]:
                 raise ValueError("its reply is none")
             return reply
     finally:
         channel.close()
+
+
+async def send(channel: socket.socket, message: Mapping[str, Any]) -> None:
+    """Send a frame on a socket that does not block. Raises OSError."""
+    data = json.dumps(message).encode()
+    await asyncio.get_running_loop().sock_sendall(channel, len(data).to_bytes(4, "big") + data)
+
+
+async def receive(channel: socket.socket, *, most_bytes: int) -> dict[str, Any]:
+    """The next frame. Raises as `exchange` does."""
+    size = int.from_bytes(await _exactly(channel, 4), "big")
+    if size > most_bytes:
+        raise ValueError("its reply is too large")
+    reply = json.loads(await _exactly(channel, size))
+    if not isinstance(reply, dict):
+        raise ValueError("its reply is no object")
+    return reply
 
 
 async def _exactly(channel: socket.socket, count: int) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import socket
 import sys
@@ -15,6 +14,7 @@ from agenthub.isolation import Box, BoxSpec, Isolation, Limits, Resting
 from agenthub.records import frozen
 from agenthub.sandbox import FileChange
 from agenthub.sandboxes.browser.site import Request, Response
+from agenthub.sandboxes.isolation.frames import receive, send
 from agenthub.sandboxes.pool import Pool
 
 __all__ = ["DATABASE", "ShopSite", "shop_pool"]
@@ -94,21 +94,5 @@ class ShopSite:
         self._box.discard()
 
     async def _asked(self, message: dict[str, Any]) -> dict[str, Any]:
-        loop = asyncio.get_running_loop()
-        data = json.dumps(message).encode()
-        await loop.sock_sendall(self._socket, len(data).to_bytes(4, "big") + data)
-        size = int.from_bytes(await self._exactly(4), "big")
-        if size > _MOST_BYTES:
-            raise ValueError("its answer is too large")
-        reply: dict[str, Any] = json.loads(await self._exactly(size))
-        return reply
-
-    async def _exactly(self, count: int) -> bytes:
-        loop = asyncio.get_running_loop()
-        data = bytearray()
-        while len(data) < count:
-            chunk = await loop.sock_recv(self._socket, count - len(data))
-            if not chunk:
-                raise EOFError("its socket was closed")
-            data += chunk
-        return bytes(data)
+        await send(self._socket, message)
+        return await receive(self._socket, most_bytes=_MOST_BYTES)
