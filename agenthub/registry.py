@@ -87,6 +87,7 @@ _CORE: dict[str, dict[str, str]] = {
         "python": "agenthub.sandboxes.python.sandbox:PythonSandbox",
         "search": "agenthub.sandboxes.search.sandbox:SearchSandbox",
         "shell": "agenthub.sandboxes.shell.sandbox:ShellSandbox",
+        "sql": "agenthub.sandboxes.sql.sandbox:SqlSandbox",
     },
     "policy": {
         "embedded": "agenthub.policies.embedded:EmbeddedPolicy",
@@ -106,6 +107,7 @@ _CORE: dict[str, dict[str, str]] = {
         "search_verl": "agenthub.renderers.search_calls:Verl",
         "search_zerosearch": "agenthub.renderers.search:ZeroSearch",
         "sketch": "agenthub.renderers.lean:Sketch",
+        "sql_tags": "agenthub.renderers.sql:SqlTags",
     },
     "renderer": {
         "chat": "agenthub.renderers.chat:ChatRenderer",
@@ -120,10 +122,12 @@ _CORE: dict[str, dict[str, str]] = {
         "lean": "agenthub.rewards.lean:lean",
         "not_followed": "agenthub.rewards.search:not_followed",
         "numeric": "agenthub.rewards.checks:numeric",
+        "qatch": "agenthub.rewards.sql:qatch",
         "reasoning_gym": "agenthub.rewards.checks:reasoning_gym",
         "regex": "agenthub.rewards.checks:regex",
         "search_utility": "agenthub.rewards.search:search_utility",
         "shell_tests": "agenthub.rewards.shell:shell_tests",
+        "sql_execution": "agenthub.rewards.sql:sql_execution",
         "squad_em": "agenthub.rewards.search:squad_em",
         "squad_f1": "agenthub.rewards.search:squad_f1",
         "unittest": "agenthub.rewards.code:unittest",
@@ -142,6 +146,7 @@ _CORE: dict[str, dict[str, str]] = {
         "miniwob": "agenthub.generators.miniwob:generate",
         "multihop": "agenthub.generators.multihop:generate",
         "reasoning_gym": "agenthub.generators.reasoning:generate",
+        "sql": "agenthub.generators.sql:generate",
     },
     "corpus": {"encyclopedia": "agenthub.generators.encyclopedia:articles"},
     "engine": {

@@ -29,6 +29,7 @@ __all__ = [
     "Layout",
     "SearchR1",
     "SearchTags",
+    "Tags",
     "Template",
     "ZeroSearch",
     "empty",
@@ -115,7 +116,7 @@ class Template:
         raise NotImplementedError
 
 
-class _Tags(Template):
+class Tags(Template):
     """A turn is text with one tag of `names`; the first complete one counts and what comes after it is cut."""
 
     names: ClassVar[tuple[str, ...]]
@@ -141,7 +142,7 @@ class _Tags(Template):
         return ParsedCall(tool=name, arguments={"query": content})
 
 
-class SearchR1(_Tags):
+class SearchR1(Tags):
     """Search-R1's prompt, tags and passages, as published."""
 
     names = ("search", "answer")
@@ -182,7 +183,7 @@ class ZeroSearch(SearchR1):
         return "".join(f"Doc {number}: {row.text}\n" for number, row in enumerate(rows, 1))
 
 
-class SearchTags(_Tags):
+class SearchTags(Tags):
     """A tag for each tool: `<open> id | 2 </open>` is part 2, `<find> id | text </find>` the places of a text."""
 
     names = ("search", "open", "find", "python", "answer")

@@ -1,0 +1,1 @@
+"""The SQL sandbox: questions to an SQLite database that nothing may write to."""
