@@ -12,21 +12,19 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from agenthub.errors import AgenthubError, BoxLost, HostFault, UserError
-from agenthub.images import image_ref
 from agenthub.records import Call, ImageRef, Observation, Part, Text
 from agenthub.sandbox import CodeBox, FileChange
 from agenthub.sandboxes.desktop import actions
 from agenthub.sandboxes.desktop.code import run_code
 from agenthub.sandboxes.desktop.link import DesktopLink, Refused
+from agenthub.sandboxes.desktop.procedures import Procedures
 from agenthub.sandboxes.desktop.programs import SCREEN
-from agenthub.sandboxes.desktop.screen import png_of
-from agenthub.sandboxes.desktop.settings import Settings, Step
+from agenthub.sandboxes.desktop.screens import Screens, written
+from agenthub.sandboxes.desktop.settings import Settings
 from agenthub.sandboxes.isolation.jailbox import JailBox
 
 __all__ = ["DesktopSession"]
 
-_DUMP = f"{SCREEN}/Xvfb_screen0"
-_DUMP_HEAD = 1 << 16
 _MOST_FILES = 2000
 _MOST_FILE = 4 << 20
 _MOST_ACTIONS = 32
@@ -34,7 +32,6 @@ _MOST_ARGUMENT = 200
 _SLACK_S = 10.0
 _STEP_S = 20.0
 _CLEANUP_S = 10.0
-_LAUNCHES = 3
 _QUIET = 4
 _POLL_S = 0.015
 _DEFAULT_WAIT_S = 5.0
@@ -46,14 +43,14 @@ class DesktopSession:
     def __init__(self, box: JailBox, settings: Settings, code_box: Callable[[], Awaitable[CodeBox]]) -> None:
         self._box, self._settings = box, settings
         self._link = DesktopLink(box)
+        self._procedures = Procedures(box, self._link, self)
         self._make_code_box = code_box
         self._code_box: CodeBox | None = None
-        self._blobs: dict[str, bytes] = {}
+        self._screens = Screens(box, settings)
         self._opening, self._opening_images = "", tuple[ImageRef, ...]()
         self._over, self._infeasible = "", ""
         self._stopped = self._closed = False
         self._lost = ""
-        self._frames: list[bytes] = []
 
     async def begin(self, files: Mapping[str, bytes], budget_s: float) -> None:
         """Put the task's files there, do the reset, and look for the first time.
@@ -66,8 +63,8 @@ class DesktopSession:
         try:
             for path, data in files.items():
                 await self._box.write_file(path, data)
-            await self._procedure("reset", self._settings.reset)
-            await self._settled()
+            await self._procedures.run("reset", self._settings.reset)
+            await self.settled()
             seen = await self._look()
         except BoxLost as lost:
             raise HostFault(f"the desktop was lost before its first turn: {lost}") from lost
@@ -92,14 +89,13 @@ class DesktopSession:
 
     def take_blobs(self) -> Mapping[str, bytes]:
         """The screens that were shown since this was asked last, by content."""
-        taken, self._blobs = self._blobs, {}
-        return taken
+        return self._screens.take_blobs()
 
     async def call(self, call: Call, *, timeout_s: float) -> Observation:
         """Do what the call says and show the desktop; what is wrong with it is in the observation."""
         self._check_alive()
         self._box.wake()
-        self._frames.clear()
+        self._screens.forget_frames()
         parts: list[Part] = []
         failed = False
         try:
@@ -134,16 +130,16 @@ class DesktopSession:
         for row in rows:
             if not isinstance(row, Mapping):
                 raise UserError("an action is an object with `action`")
-            await self._act(row)
+            await self.act(row)
             if self._over:
                 break
         return [Text(text=f"the episode is over: {self._over}\n", channel="notice")] if self._over else []
 
-    async def _act(self, row: Mapping[str, Any]) -> None:
+    async def act(self, row: Mapping[str, Any]) -> None:
         """One action, and the time that the programs take for it. Raises UserError, Refused, BoxLost, HostFault."""
         verb, given = actions.checked(row, self._settings.width, self._settings.height)
         if verb == "done":
-            await self._settled()
+            await self.settled()
             self._over = "the policy said that it was done"
         elif verb == "fail":
             self._infeasible = given.get("reason", "") or "no reason was given"
@@ -151,19 +147,20 @@ class DesktopSession:
         elif verb == "wait":
             await asyncio.sleep(actions.waits(verb, given))
         elif verb == "wait_for":
-            await self._wait_for(given["title"], float(given.get("seconds", _DEFAULT_WAIT_S)), there=True)
+            await self.wait_for(given["title"], float(given.get("seconds", _DEFAULT_WAIT_S)), there=True)
         else:
             events = actions.events_of(verb, given)
             if events:
                 await self._link.ask("act", events=events, timeout_s=_STEP_S)
-            await self._settled()
+            await self.settled()
 
-    async def _wait_for(self, title: str, seconds: float, *, there: bool, activate: bool = False) -> None:
+    async def wait_for(self, title: str, seconds: float, *, there: bool, activate: bool = False) -> None:
+        """Wait until a window with such a title is there, or is not. Raises Refused, BoxLost, HostFault."""
         how = {"title": title, "seconds": seconds, "there": there, "activate": activate}
         told = await self._link.ask("wait", timeout_s=seconds + _SLACK_S, **how)
         if not told.get("found"):
             raise Refused(f"{'no' if there else 'a'} window has a title like {title!r} after {seconds:g} s")
-        await self._settled()
+        await self.settled()
 
     async def _code(self, call: Call, timeout_s: float) -> list[Part]:
         code = call.arguments.get("code")
@@ -174,10 +171,13 @@ class DesktopSession:
 
         async def send(verb: str, given: Mapping[str, Any]) -> Any:
             try:
-                await self._act({**given, "action": verb})
+                await self.act({**given, "action": verb})
             except (UserError, Refused) as error:
                 raise ValueError(str(error)) from error
-            return (await self._link.ask("look", timeout_s=_STEP_S)).get("windows")
+            try:
+                return (await self._link.ask("look", timeout_s=_STEP_S)).get("windows")
+            except Refused as error:
+                raise ValueError(str(error)) from error
 
         out, error = await run_code(box, code, send, fresh=fresh, timeout_s=timeout_s)
         parts: list[Part] = [Text(text=out, channel="output")] if out else []
@@ -185,7 +185,7 @@ class DesktopSession:
             raise UserError(f"{out}{error}") if out else UserError(error)
         return parts
 
-    async def _settled(self) -> None:
+    async def settled(self) -> None:
         """Wait until no program has work, several looks in a row, within the budget."""
         loop, quiet = asyncio.get_running_loop(), 0
         deadline = loop.time() + self._settings.settle_s
@@ -194,85 +194,23 @@ class DesktopSession:
             # The resident program runs to answer us; it waits for its next order otherwise.
             quiet = 0 if any(it.busy for it in self._box.processes()) else quiet + 1
             if "frames" in self._settings.channels:
-                await self._frame()
-
-    async def _frame(self) -> None:
-        dump = await self._dump()
-        if not self._frames or self._frames[-1] != dump:
-            self._frames.append(dump)
-            # The first is where it began; of the others the later ones are nearer to what comes next.
-            del self._frames[1 : max(1, len(self._frames) - self._settings.frames)]
-
-    async def _dump(self) -> bytes:
-        most = self._settings.width * self._settings.height * 4 + _DUMP_HEAD
-        try:
-            return await self._box.read_file(_DUMP, max_bytes=most)
-        except UserError as error:
-            raise BoxLost(f"the display's memory is gone: {error}") from error
+                await self._screens.keep_frame()
 
     async def _look(self) -> list[Part]:
         """What is shown now, by the task's channels."""
         wanted = self._settings.channels
         parts: list[Part] = []
         if "windows" in wanted or "pointer" in wanted:
-            told = await self._link.ask("look", timeout_s=_STEP_S)
-            parts += _written(told, wanted)
+            try:
+                told = await self._link.ask("look", timeout_s=_STEP_S)
+            except Refused as error:
+                raise BoxLost(f"the desktop cannot be looked at: {error}") from error
+            parts += written(told, wanted)
         if "frames" in wanted:
-            parts += [await self._picture(dump) for dump in self._frames[:-1][-self._settings.frames :]]
+            parts += await self._screens.frames()
         if "screenshot" in wanted:
-            parts.append(await self._picture(await self._dump()))
+            parts.append(await self._screens.now())
         return parts
-
-    async def _picture(self, dump: bytes) -> Part:
-        try:
-            data = await asyncio.to_thread(png_of, dump, self._settings.width, self._settings.height)
-        except ValueError as error:
-            return Text(text=f"no screen: {error}\n", channel="error")
-        ref = image_ref(data)
-        self._blobs[ref.sha256] = data
-        return ref
-
-    async def _procedure(self, name: str, steps: Sequence[Step]) -> None:
-        """Do a procedure's steps in order. Raises UserError with the step's place, BoxLost, HostFault."""
-        for index, step in enumerate(steps):
-            try:
-                await self._step(step)
-            except (UserError, Refused) as error:
-                raise UserError(f"{name}[{index}], {step['do']}: {error}") from error
-
-    async def _step(self, step: Step) -> None:
-        match step["do"]:
-            case "write":
-                await self._box.write_file(step["path"], str(step["text"]).encode())
-            case "launch":
-                await self._launch(list(step["argv"]), step.get("title"))
-            case "wait_for" | "wait_gone":
-                there = step["do"] == "wait_for"
-                await self._wait_for(step["title"], _STEP_S, there=there, activate=there)
-            case "run":
-                told = await self._link.ask(
-                    "run", argv=list(step["argv"]), seconds=_STEP_S, timeout_s=_STEP_S + _SLACK_S
-                )
-                if told.get("code") != 0:
-                    raise UserError(f"it ended with status {told.get('code')}: {str(told.get('out'))[:300]}")
-            case "act":
-                for action in step["actions"]:
-                    await self._act(action)
-            case _:
-                await self._settled()
-
-    async def _launch(self, argv: Sequence[str], title: str | None) -> None:
-        """Start a program and wait for its window; started again where none comes, as happens on a busy machine."""
-        for left in reversed(range(_LAUNCHES)):
-            await self._link.ask("launch", argv=argv, timeout_s=_STEP_S)
-            if title is None:
-                return
-            try:
-                await self._wait_for(title, _STEP_S, there=True, activate=True)
-                return
-            except Refused:
-                if not left:
-                    raise
 
     async def stop(self) -> None:
         """Do what the task wants done before it is evaluated, and stop everything in the box. Once."""
@@ -282,9 +220,9 @@ class DesktopSession:
         self._box.wake()
         if not self._lost:
             try:
-                await self._settled()
-                await self._procedure("evaluate", self._settings.evaluate)
-                await self._settled()
+                await self.settled()
+                await self._procedures.run("evaluate", self._settings.evaluate)
+                await self.settled()
             except UserError:
                 pass  # the policy left a desktop on which it cannot be done: what is there is what counts
             except BoxLost as lost:
@@ -337,7 +275,7 @@ class DesktopSession:
             self._box.wake()
             with contextlib.suppress(AgenthubError, TimeoutError):
                 async with asyncio.timeout(_CLEANUP_S):
-                    await self._procedure("cleanup", self._settings.cleanup)
+                    await self._procedures.run("cleanup", self._settings.cleanup)
         if self._code_box is not None:
             await self._code_box.close()
         self._link.close()
@@ -355,17 +293,3 @@ class DesktopSession:
     def _reconnect(self) -> None:
         """An order was given up in the middle: its answer would be taken for the next one's."""
         self._lost = "an action took longer than its turn"
-
-
-def _written(told: Mapping[str, Any], wanted: Sequence[str]) -> list[Part]:
-    parts: list[Part] = []
-    if "windows" in wanted:
-        lines = []
-        for row in told.get("windows") or ():
-            x, y, width, height = row["box"]
-            lines.append(f"{'*' if row['active'] else '-'} {row['title']!r} at {x},{y}, {width} x {height}")
-        parts.append(Text(text="windows:\n" + "".join(f"{line}\n" for line in lines or ["none"]), channel="windows"))
-    if "pointer" in wanted:
-        x, y = told["pointer"]
-        parts.append(Text(text=f"pointer: {x},{y}\n", channel="pointer"))
-    return parts

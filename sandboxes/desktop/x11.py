@@ -62,7 +62,10 @@ class Display:
     def _exactly(self, count: int) -> bytes:
         data = b""
         while len(data) < count:
-            chunk = self._socket.recv(count - len(data))
+            try:
+                chunk = self._socket.recv(count - len(data))
+            except ConnectionError:
+                chunk = b""
             if not chunk:
                 raise OSError("the display is gone")
             data += chunk
@@ -70,7 +73,10 @@ class Display:
 
     def _send(self, opcode: int, detail: int, body: bytes = b"") -> None:
         body += bytes(-len(body) % 4)
-        self._socket.sendall(struct.pack("<BBH", opcode, detail, 1 + len(body) // 4) + body)
+        try:
+            self._socket.sendall(struct.pack("<BBH", opcode, detail, 1 + len(body) // 4) + body)
+        except ConnectionError as error:
+            raise OSError("the display is gone") from error
 
     def _reply(self) -> bytes | None:
         """The next reply; None for an error. Events are passed over."""

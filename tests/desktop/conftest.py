@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import pytest
 
 from agenthub.episodes import Workbench
 from agenthub.errors import UserError
+from agenthub.sandbox import SandboxSpec
 from agenthub.sandboxes.browser import chromium
 from agenthub.sandboxes.desktop.programs import missing
+from agenthub.sandboxes.desktop.sandbox import DesktopSandbox
+from agenthub.sandboxes.desktop.session import DesktopSession
 from agenthub.sandboxes.isolation import probe
+
+PAD = {"do": "launch", "argv": ["mousepad", "--disable-server", "note.txt"], "title": "note.txt"}
+Open = Callable[..., Awaitable[DesktopSession]]
 
 
 def _needs_the_jail() -> None:
@@ -43,3 +50,21 @@ async def bench() -> AsyncIterator[Workbench]:
     made = Workbench()
     yield made
     await made.close()
+
+
+@pytest.fixture
+async def opened(programs: None) -> AsyncIterator[Open]:
+    """Starts desktops with an editor on note.txt; settings over that by name."""
+    factory = DesktopSandbox()
+    await factory.open()
+    sessions: list[DesktopSession] = []
+
+    async def start(**config: Any) -> DesktopSession:
+        spec = SandboxSpec(files={"note.txt": b"one\n"}, params={"reset": [PAD], **config})
+        sessions.append(await factory.start(spec))
+        return sessions[-1]
+
+    yield start
+    for session in sessions:
+        await session.close()
+    await factory.close()

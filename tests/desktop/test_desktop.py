@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from agenthub.errors import BoxLost, UserError
 from agenthub.records import Call, ImageRef
-from agenthub.sandbox import SandboxSpec
 from agenthub.sandboxes.desktop.actions import checked, events_of
-from agenthub.sandboxes.desktop.sandbox import DesktopSandbox
 from agenthub.sandboxes.desktop.screen import png_of
-from agenthub.sandboxes.desktop.session import DesktopSession
 from agenthub.sandboxes.desktop.settings import settings_of
-
-PAD = {"do": "launch", "argv": ["mousepad", "--disable-server", "note.txt"], "title": "note.txt"}
-Open = Callable[..., Awaitable[DesktopSession]]
-
-
-@pytest.fixture
-async def opened(programs: None) -> AsyncIterator[Open]:
-    factory = DesktopSandbox()
-    await factory.open()
-    sessions: list[DesktopSession] = []
-
-    async def start(**config: Any) -> DesktopSession:
-        spec = SandboxSpec(files={"note.txt": b"one\n"}, params={"reset": [PAD], **config})
-        sessions.append(await factory.start(spec))
-        return sessions[-1]
-
-    yield start
-    for session in sessions:
-        await session.close()
-    await factory.close()
+from tests.desktop.conftest import Open
 
 
 def call(tool: str = "desktop", **arguments: Any) -> Call:
