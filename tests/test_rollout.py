@@ -16,6 +16,7 @@ from agenthub.policy import Request, Sampling
 from agenthub.records import Finish, Generation, Outcome, Stop, floats, ints
 from agenthub.renderers import make_renderer
 from agenthub.rollout import Collector, Play, turn_seed
+from agenthub.rollout.types import CollectStats, Meter
 from tests.server.harness import hub
 
 CODE, ANSWER = "```python\n1+1\n```", "\\boxed{42}"
@@ -174,3 +175,16 @@ async def test_what_comes_after_a_complete_action_is_cut_and_counted(tmp_path: P
     assert first is not None
     assert first.dropped == len("\nnonsense") + 1
     assert policy.tokenizer.decode(first.ids.tolist()) == CODE == made.turns[0].text
+
+
+def test_work_that_overlaps_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([10.0, 13.0, 20.0, 21.0])
+    monkeypatch.setattr("agenthub.rollout.types.time.perf_counter", lambda: next(clock))
+    stats = CollectStats()
+    meter = Meter(stats, "generate_s")
+    with meter, meter, meter:
+        pass
+    assert stats.generate_s == 3.0
+    with pytest.raises(RuntimeError), meter:
+        raise RuntimeError
+    assert (stats.generate_s, stats.environment_s) == (4.0, 0.0)

@@ -51,7 +51,7 @@ class Refill:
         open_ = list(plays)
         for attempt in range(self._rounds + 1):
             found = await self._inner.collect(open_, seed=seed + _OTHER_SEED * attempt)
-            self._add(self._inner.stats)
+            self.stats.add(self._inner.stats)
             again = []
             for play in open_:
                 rows = [one for one in found if one.group == play.group]
@@ -80,13 +80,6 @@ class Refill:
         others = [task for task in self._tasks if task != play.task] or self._tasks
         rng = np.random.default_rng(turn_seed(seed, play.group, -2, attempt))
         return others[int(rng.integers(len(others)))]
-
-    def _add(self, part: CollectStats) -> None:
-        self.stats.generate_s += part.generate_s
-        self.stats.environment_s += part.environment_s
-        self.stats.tokens += part.tokens
-        self.stats.turns += part.turns
-        self.stats.replayed += part.replayed
 
 
 def _fact(rows: Sequence[Trajectory]) -> Mapping[str, Any]:

@@ -8,7 +8,6 @@ the same state of its parent; nothing else is.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -20,7 +19,7 @@ from agenthub.renderer import Parsed, Renderer
 from agenthub.rollout.growth import Roots, Strategy
 from agenthub.rollout.opening import Begun, Opener, end, together
 from agenthub.rollout.seats import Group, Seat, blank, cut, trajectory, turn
-from agenthub.rollout.types import CollectStats, Play, Start, turn_seed
+from agenthub.rollout.types import CollectStats, Meter, Play, Start, turn_seed
 from agenthub.wire import Action, CallIn, GenerationIn
 
 __all__ = ["Collector"]
@@ -50,7 +49,7 @@ class Collector:
             strategy: what groups grow into; None is `count` members from the root.
             lease_s: after a kill of this process, the hub ends its episodes within that time.
         """
-        self.stats = CollectStats()
+        self._count_anew()
         self._hub, self._policy, self._renderer = hub, policy, renderer
         self._sampling, self._native, self._blank, self._replays = sampling, native_calls, blank_tools, replays
         self._strategy: Strategy = strategy or Roots()
@@ -65,7 +64,7 @@ class Collector:
             HostFault: a member was lost by our side more often than `replays` allows.
             HubUnreachable, WireError: as the client raises them. No episode is left open in any case.
         """
-        self.stats = CollectStats()
+        self._count_anew()
         planned = [self._strategy.planned(play) for play in plays]
         groups = [Group(play, self._strategy.grow(play)) for play in planned]
         if self._policy.lockstep:
@@ -108,6 +107,11 @@ class Collector:
         self._count(lost, opener.reason)
         return [*lost, *later]
 
+    def _count_anew(self) -> None:
+        self.stats = CollectStats()
+        self._policy_works = Meter(self.stats, "generate_s")
+        self._hub_works = Meter(self.stats, "environment_s")
+
     def _count(self, lost: Sequence[Begun], reason: str) -> None:
         """Raise HostFault where a member has been lost more often than it is played again."""
         for group, start in lost:
@@ -120,9 +124,8 @@ class Collector:
 
     async def _play(self, starts: Sequence[Begun], wave: _Wave) -> None:
         """Every seat of these starts and every one forked from them, played to its end; all episodes are closed."""
-        started = time.perf_counter()
-        wave.seats = await wave.opener.open(starts)
-        self.stats.environment_s += time.perf_counter() - started
+        with self._hub_works:
+            wave.seats = await wave.opener.open(starts)
         try:
             if self._policy.lockstep:
                 await self._rounds(wave.seats, wave)
@@ -145,13 +148,11 @@ class Collector:
         """
         live = list(seats)
         while live:
-            started = time.perf_counter()
-            generations = await self._generate(live, wave.seed)
-            sampled = time.perf_counter()
-            forked = await wave.fork(live, generations)
-            await together(self._step(seat, generation) for seat, generation in zip(live, generations, strict=True))
-            self.stats.generate_s += sampled - started
-            self.stats.environment_s += time.perf_counter() - sampled
+            with self._policy_works:
+                generations = await self._generate(live, wave.seed)
+            with self._hub_works:
+                forked = await wave.fork(live, generations)
+                await together(self._step(seat, generation) for seat, generation in zip(live, generations, strict=True))
             if wave.tasks is not None:
                 for seat in forked:
                     wave.tasks.create_task(self._rounds([seat], wave))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import dataclass
+from typing import Literal
 
 from agenthub.records import Ints
 
-__all__ = ["CollectStats", "Critique", "Play", "Start", "turn_seed"]
+__all__ = ["CollectStats", "Critique", "Meter", "Play", "Start", "turn_seed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,9 +61,9 @@ class CollectStats:
     """What one `collect` cost."""
 
     generate_s: float = 0.0
-    """Wall seconds in which the policy sampled."""
+    """Wall seconds in which the policy sampled for any episode."""
     environment_s: float = 0.0
-    """Wall seconds in which the hub opened, forked and stepped episodes."""
+    """Wall seconds in which the hub opened, forked or stepped any; where episodes are not in lockstep, both at once."""
     tokens: int = 0
     """Sampled tokens; what a fork shares with its parent is counted once."""
     turns: int = 0
@@ -78,6 +80,25 @@ class CollectStats:
         self.turns += part.turns
         self.replayed += part.replayed
         self.refused += part.refused
+
+
+class Meter:
+    """Wall seconds in which at least one of several pieces of work was under way; they may overlap."""
+
+    def __init__(self, stats: CollectStats, name: Literal["generate_s", "environment_s"]) -> None:
+        self._stats, self._name = stats, name
+        self._running, self._since = 0, 0.0
+
+    def __enter__(self) -> None:
+        if self._running == 0:
+            self._since = time.perf_counter()
+        self._running += 1
+
+    def __exit__(self, *error: object) -> None:
+        self._running -= 1
+        if self._running == 0:
+            spent = time.perf_counter() - self._since
+            setattr(self._stats, self._name, getattr(self._stats, self._name) + spent)
 
 
 def turn_seed(seed: int, group: str, member: int, turn: int) -> int:
