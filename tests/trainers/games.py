@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from agenthub.policy import Request, Sampling
-from agenthub.records import Trajectory, floats, ints
+from agenthub.records import Stop, Trajectory, floats, ints
 from agenthub.rollout import turn_seed
 from agenthub.trainers.batch import build_batch
 from agenthub.trainers.config import Recipe
@@ -28,8 +28,9 @@ TASKS = ("easy-0", "easy-1", "hard-0", "hard-1")
 class Game:
     """First a call (token 0 to 7 fails it, 22 and 23 make it void), then an answer: an even token wins."""
 
-    def __init__(self, policy: FakePolicy) -> None:
-        self.policy = policy
+    def __init__(self, policy: FakePolicy, *, cuts: bool = False, says: bool = False) -> None:
+        """`cuts`: an answer of token 16 to 19 runs into a limit. `says`: every answer states a confidence."""
+        self.policy, self.cuts, self.says = policy, cuts, says
 
     async def play(self, tasks: list[str], members: int, number: int) -> list[Trajectory]:
         """`members` episodes of each task."""
@@ -62,14 +63,16 @@ class Game:
         call, answer = int(a.ids[0]), int(b.ids[0])
         failed, void = call < 8, call >= 22
         reward = float(answer % 2 == 0 and not void)
-        texts = (PROSE if void else CODE, ANSWER)
+        sure = f"<confidence>0.{answer % 10}</confidence> " if self.says else ""
+        texts = (PROSE if void else CODE, f"{sure}{ANSWER}")
         base = trajectory(texts, reward=reward, turn_rewards=[0.0 if failed or void else 0.5], member=member)
         turns = []
         for index, (one, generation) in enumerate(zip(base.turns, (a, b), strict=True)):
             entropies = floats([1.0 + (place + member + index) % 3, 0.5])
             observations = tuple(replace(o, failed=failed) for o in one.observations)
             turns.append(replace(one, generation=replace(generation, entropies=entropies), observations=observations))
-        return replace(base, task=f"suite/{task}", group=f"u{number}/{place}", turns=tuple(turns))
+        made = replace(base, task=f"suite/{task}", group=f"u{number}/{place}", turns=tuple(turns))
+        return replace(made, stop=Stop.OUT_OF_TOKENS) if self.cuts and 16 <= answer < 20 else made
 
 
 def oracle(task: str) -> Trajectory:
@@ -92,7 +95,8 @@ class Run:
         self.recipe = recipe
         self.policy = FakePolicy()
         self.policy.lie = lie
-        self.game = Game(self.policy)
+        shaped = {part.uses for part in recipe.shaping}
+        self.game = Game(self.policy, cuts=recipe.filter.uses == "overlong", says="rlcr" in shaped)
         model = tiny_model()
         self.filter, self.credit, self.correction = (
             part.make() for part in (recipe.filter, recipe.credit, recipe.correction)

@@ -40,6 +40,10 @@ FIRED: dict[str, Callable[[Run], bool]] = {
     "remix": lambda run: run.seen["earlier"] > 0,
     "reval": lambda run: run.seen["earlier"] > 0 and run.metrics[-1]["bellman_residual"] > 0.0,
     "sapo": lambda run: run.metrics[-1]["gate_weight"] != 1.0,
+    "all_calls_failed": lambda run: run.seen["reasons"] > 0,
+    "no_call": lambda run: run.seen["reasons"] > 0,
+    "overlong": lambda run: run.seen["reasons"] > 0,
+    "rlcr": lambda run: run.seen["advantages"] > 4,
     "simpletir": lambda run: run.seen["reasons"] > 0,
 }
 
