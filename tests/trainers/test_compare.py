@@ -106,9 +106,15 @@ def test_the_numbers_are_means_and_deviations_over_seeds(tmp_path: Path) -> None
     found = compared(made, tmp_path)
     curve = found.curve("grpo", CURVES[0])
     assert (list(curve.x), curve.y, curve.low, curve.high) == ([1, 2], [0.1, 0.1], [0.1, 0.0], [0.1, 0.2])
-    cells = {column.key: found.cell("grpo", column) for column in columns(held_out=True)}
+    cells = {column.key: found.cell("grpo", column) for column in columns(held_out=True, tokens=found.least_tokens())}
     late = cells["success"]
     assert late is not None and late.mean == pytest.approx(0.1) and late.deviation == pytest.approx(0.02**0.5)
+    # Each of the two updates sampled 500 tokens, so a run that had as many again would be cut at its first half.
+    halved = columns(held_out=True, tokens=found.least_tokens() / 2)
+    (early,) = [found.cell("grpo", column) for column in halved if column.key == "success_same_tokens"]
+    assert early is not None and early.mean == pytest.approx(curve.y[0])
+    assert cells["success_same_tokens"] == late
+    assert list(found.over_tokens("grpo").x) == [0.5, 1.0] and found.over_tokens("grpo").y == curve.y
     assert cells["gain"] == Spread(0.0, 0.0, 2) and cells["tokens"] == Spread(1.0, 0.0, 2)
     assert cells["seconds"] is not None and cells["seconds"].mean == pytest.approx(1.4)
 
@@ -118,7 +124,7 @@ def test_the_report_stands_alone_and_tells_what_is_missing(tmp_path: Path) -> No
     fill(tmp_path, plan(1))
     out = tmp_path / "report"
     page = write_comparison(compared(made, tmp_path), out, command="agenthub <x>", date="today").read_text()
-    assert checked(page).tags.count("svg") == 7
+    assert checked(page).tags.count("svg") == 8
     assert "2 runs are still to be done" in page and "agenthub &lt;x&gt;" in page
     text = (out / "README.md").read_text()
     assert "| grpo | 1/2 |" in text and "![held_out](plots/held_out.svg)" in text

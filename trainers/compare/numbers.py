@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,20 @@ class Compared:
             high=[max(rows[update]) for update in whole],
         )
 
+    def over_tokens(self, arm: str) -> Band:
+        """Success of what was played, over thousand tokens sampled so far (mean over seeds at each update)."""
+        success = self.curve(arm, CURVES[0])
+        sums: dict[int, list[float]] = {}
+        for run in self.runs[arm]:
+            for update, total in zip(run.updates, itertools.accumulate(_tokens(run)), strict=True):
+                sums.setdefault(int(update["update"]), []).append(total / 1000)
+        return replace(success, x=[statistics.fmean(sums[int(update)]) for update in success.x])
+
+    def least_tokens(self) -> float:
+        """The fewest tokens that a run sampled for training: what all methods had."""
+        totals = [sum(_tokens(run)) for runs in self.runs.values() for run in runs]
+        return min(totals, default=0.0)
+
     def held_out(self, arm: str) -> Band:
         """The evaluations in the same form."""
         rows: dict[int, list[float]] = {}
@@ -158,6 +173,21 @@ def _late(name: str) -> Callable[[RunData], float | None]:
     return of
 
 
+def _tokens(run: RunData) -> list[float]:
+    return [float(row.get("tokens") or 0.0) for row in run.updates]
+
+
+def _late_within(tokens: float) -> Callable[[RunData], float | None]:
+    """Success late among the updates that were done before so many tokens were sampled."""
+
+    def of(run: RunData) -> float | None:
+        sums = itertools.accumulate(_tokens(run))
+        within = [row for row, total in zip(run.updates, sums, strict=True) if total <= tokens]
+        return _late("success")(replace(run, updates=within)) if within else None
+
+    return of
+
+
 def _over(name: str, how: Callable[[list[float]], float]) -> Callable[[RunData], float | None]:
     def of(run: RunData) -> float | None:
         values = [float(row[name]) for row in run.updates if row.get(name) is not None]
@@ -170,8 +200,12 @@ def _wall(run: RunData) -> float | None:
     return sum(map(_seconds, run.updates)) if run.updates else None
 
 
-def columns(held_out: bool) -> list[Column]:
-    """The columns of the table."""
+def columns(held_out: bool, tokens: float) -> list[Column]:
+    """The columns of the table.
+
+    Args:
+        tokens: `Compared.least_tokens`.
+    """
     evaluated = [
         Column(title="held out, before", key="before", digits=3, of=_evaluation(0)),
         Column(title="held out, after", key="after", digits=3, of=_evaluation(-1)),
@@ -180,6 +214,7 @@ def columns(held_out: bool) -> list[Column]:
     return [
         *(evaluated if held_out else []),
         Column(title="success, late", key="success", digits=3, of=_late("success")),
+        Column(title="success, same tokens", key="success_same_tokens", digits=3, of=_late_within(tokens)),
         Column(title="gradient norm", key="grad_norm", digits=3, of=_over("grad_norm", statistics.fmean)),
         Column(title="its highest", key="grad_norm_max", digits=2, of=_over("grad_norm", max)),
         Column(title="void, late", key="void_rate", digits=3, of=_late("void_rate")),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from agenthub.trainers.report import STYLE
 __all__ = ["write_comparison"]
 
 HELD_OUT = "Success on held-out tasks"
+OVER_TOKENS = "Success of what was played, over what was sampled"
 
 
 def write_comparison(compared: Compared, out: Path, *, command: str, date: str) -> Path:
@@ -36,11 +38,11 @@ def write_comparison(compared: Compared, out: Path, *, command: str, date: str) 
     figures = _figures(compared)
     files = {
         "report.html": _html(compared, figures, command, facts),
-        "README.md": _markdown(compared, [name for name, *_ in figures], command, facts),
+        "README.md": _markdown(compared, [it.name for it in figures], command, facts),
         "compare.json": json.dumps(_numbers(compared), indent=1) + "\n",
     }
-    for name, title, bands, y_range in figures:
-        files[f"plots/{name}.svg"] = band_svg(title, bands, y_range=y_range, alone=True)
+    for it in figures:
+        files[f"plots/{it.name}.svg"] = band_svg(it.title, it.bands, y_range=it.y_range, x_name=it.x_name, alone=True)
     try:
         (out / "plots").mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
@@ -50,13 +52,23 @@ def write_comparison(compared: Compared, out: Path, *, command: str, date: str) 
     return out / "report.html"
 
 
-def _figures(compared: Compared) -> list[tuple[str, str, list[Band], tuple[float, float] | None]]:
-    """(file's name, title, bands, range) of each plot."""
+@dataclass(frozen=True, slots=True)
+class _Figure:
+    name: str
+    title: str
+    bands: list[Band]
+    y_range: tuple[float, float] | None = None
+    x_name: str = "update"
+
+
+def _figures(compared: Compared) -> list[_Figure]:
     arms = [arm.name for arm in compared.plan.arms]
-    made = [(c.key, c.title, [compared.curve(arm, c) for arm in arms], c.y_range) for c in CURVES]
+    made = [_Figure(c.key, c.title, [compared.curve(arm, c) for arm in arms], c.y_range) for c in CURVES]
+    sampled = [compared.over_tokens(arm) for arm in arms]
+    made.insert(1, _Figure("success_over_tokens", OVER_TOKENS, sampled, (0.0, 1.0), "thousand tokens"))
     if compared.plan.first.eval is None:
         return made
-    return [("held_out", HELD_OUT, [compared.held_out(arm) for arm in arms], (0.0, 1.0)), *made]
+    return [_Figure("held_out", HELD_OUT, [compared.held_out(arm) for arm in arms], (0.0, 1.0)), *made]
 
 
 def _budget(compared: Compared) -> str:
@@ -75,14 +87,15 @@ def _legend(compared: Compared) -> str:
     return (
         "Lines are means over seeds, bands reach from the lowest seed to the highest; cells are the mean over seeds "
         f"and its standard deviation. `late` is the mean of the last {LAST_SHARE:.0%} of the updates; `thousand "
-        "tokens` are those that the policy sampled for training; `seconds` is the wall time of the updates, "
-        "evaluations left out."
+        "tokens` are those that the policy sampled for training; `same tokens` is late among the updates before a run "
+        f"had sampled {compared.least_tokens() / 1000:.0f} thousand of them, the fewest of any run; `seconds` is the "
+        "wall time of the updates, evaluations left out."
     )
 
 
 def _rows(compared: Compared) -> tuple[list[Column], list[tuple[str, str, list[str]]]]:
     """(columns, (arm, runs done, cells) of each arm)."""
-    shown = columns(compared.plan.first.eval is not None)
+    shown = columns(compared.plan.first.eval is not None, compared.least_tokens())
     rows = []
     for arm in compared.plan.arms:
         done = f"{len(compared.runs[arm.name])}/{len(compared.plan.seeds)}"
@@ -112,7 +125,7 @@ def _html(compared: Compared, figures: Sequence[Any], command: str, facts: Seque
         f"<tr><th>{escape(arm)}</th><td>{done}</td>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
         for arm, done, cells in rows
     )
-    plots = "".join(band_plot(title, bands, y_range=y_range) for _, title, bands, y_range in figures)
+    plots = "".join(band_plot(it.title, it.bands, y_range=it.y_range, x_name=it.x_name) for it in figures)
     warn = "".join(f'<p class="warn">{escape(note)}</p>' for note in _notes(compared))
     told = "".join(f"<p>{escape(fact)}</p>" for fact in facts)
     methods = "".join(
@@ -153,7 +166,7 @@ def _plain(text: str) -> str:
 
 def _numbers(compared: Compared) -> dict[str, Any]:
     """The table, and how far each run is."""
-    shown = columns(compared.plan.first.eval is not None)
+    shown = columns(compared.plan.first.eval is not None, compared.least_tokens())
     arms: dict[str, dict[str, Any]] = {}
     for arm in compared.plan.arms:
         cells = {column.key: compared.cell(arm.name, column) for column in shown}
