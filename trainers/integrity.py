@@ -11,6 +11,7 @@ import numpy as np
 
 from agenthub.errors import HostFault
 from agenthub.records import Ints, Trajectory
+from agenthub.trainers.types import EXPERT
 
 __all__ = ["check_tokens"]
 
@@ -34,7 +35,8 @@ def check_tokens(trajectory: Trajectory, *, version: int, decode: Callable[[Sequ
         generation = turn.generation
         if generation is None:
             raise HostFault(f"{where} turn {turn.index} has no tokens")
-        if any(number < 0 for _, number in generation.versions):
+        # An expert's tokens are of no weights of this run either, and are the model's own all the same.
+        if generation.policy != EXPERT and any(number < 0 for _, number in generation.versions):
             raise HostFault(f"{where} turn {turn.index} has text alone: its tokens are not the engine's")
         newest = max((number for _, number in generation.versions), default=0)
         if newest > version:

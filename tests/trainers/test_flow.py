@@ -13,6 +13,7 @@ from agenthub.errors import HostFault
 from agenthub.records import Trajectory, ints
 from agenthub.rollout import CollectStats, Play
 from agenthub.trainers.flow import Flow
+from agenthub.trainers.experts.library import as_expert
 from agenthub.trainers.integrity import check_tokens
 from agenthub.trainers.ledger import Ledger
 from agenthub.trainers.samplers.uniform import Uniform
@@ -158,6 +159,8 @@ def test_a_turn_trains_once(tmp_path: Path) -> None:
 def test_a_context_that_drifted_is_refused_with_its_first_token_and_both_texts() -> None:
     sound = trajectory([CODE, ANSWER])
     check_tokens(sound, version=0)
+    # Its versions are of no weights at all, and so it comes in with every group that has an expert.
+    check_tokens(as_expert(sound, "g", 9), version=0)
     with pytest.raises(HostFault, match="sampled by weights 3, 2 is the newest"):
         check_tokens(trajectory([CODE], version=3), version=2)
     second = sound.turns[1]
