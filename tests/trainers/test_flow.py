@@ -12,8 +12,8 @@ import pytest
 from agenthub.errors import HostFault
 from agenthub.records import Trajectory, ints
 from agenthub.rollout import CollectStats, Play
-from agenthub.trainers.flow import Flow
 from agenthub.trainers.experts.library import as_expert
+from agenthub.trainers.flow import Flow
 from agenthub.trainers.integrity import check_tokens
 from agenthub.trainers.ledger import Ledger
 from agenthub.trainers.samplers.uniform import Uniform
