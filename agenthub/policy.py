@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from agenthub.records import Generation, Ints
 
-__all__ = ["Policy", "Request", "Sampling"]
+__all__ = ["Bounded", "Policy", "Request", "Sampling"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,3 +65,12 @@ class Policy(Protocol):
 
     async def close(self) -> None:
         """Free everything."""
+
+
+@runtime_checkable
+class Bounded(Protocol):
+    """What a policy whose context has an end has besides `Policy`."""
+
+    @property
+    def context(self) -> int:
+        """Tokens of a prompt and its answer together."""

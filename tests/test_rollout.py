@@ -167,6 +167,19 @@ async def test_episodes_that_cannot_be_opened_by_our_fault_are_a_host_fault(tmp_
             await collector(client, policy).collect([play("broken", 1)], seed=3)
 
 
+async def test_an_episode_that_outgrows_the_models_context_is_over_and_the_run_is_not(tmp_path: Path) -> None:
+    policy = TextPolicy(code_then_answer)
+    async with hub(tmp_path) as served, Hub(served.url) as client:
+        whole = (await collector(client, policy).collect([play(count=1)], seed=3))[0]
+        assert whole.turns[1].generation is not None
+        # Room for the first turn, and none for a token after what it showed.
+        policy.context = whole.turns[1].generation.prompt_ids.size  # type: ignore[attr-defined]
+        (short,) = await collector(client, policy).collect([play(count=1, group="h")], seed=3)
+    assert (short.stop, short.outcome, short.reward) == (Stop.OUT_OF_TOKENS, Outcome.OK, 0.0)
+    assert [turn.generation.ids.size > 0 for turn in short.turns if turn.generation] == [True, False]
+    assert short.turns[1].generation is not None and short.turns[1].generation.finish is Finish.LENGTH
+
+
 async def test_what_comes_after_a_complete_action_is_cut_and_counted(tmp_path: Path) -> None:
     policy = TextPolicy(lambda turn, request: (CODE + "\nnonsense") if turn == 0 else ANSWER)
     async with hub(tmp_path) as served, Hub(served.url) as client:

@@ -21,7 +21,7 @@ from agenthub.episodes.reading import generation_of, lowered, parse
 from agenthub.episodes.regaining import NotRegained, Way, regained
 from agenthub.episodes.workbench import Workbench
 from agenthub.errors import BoxLost, HostFault, UserError, WireError
-from agenthub.records import Call, Message, Observation, Stop, Text, Trajectory, Turn, frozen
+from agenthub.records import Call, Finish, Message, Observation, Stop, Text, Trajectory, Turn, frozen
 from agenthub.registry import registry
 from agenthub.renderer import Parsed, TextProtocol
 from agenthub.rewards.turns import turn_rewards
@@ -382,7 +382,7 @@ class Episode:
             return Ending(Stop.ANSWERED)
         if self._boxes.over:
             return Ending(Stop.ANSWERED, reason=self._boxes.over)
-        if generation and generation.prompt_tokens + generation.completion_tokens >= self.limits.max_tokens:
+        if generation and _no_room(generation, self.limits.max_tokens):
             return Ending(Stop.OUT_OF_TOKENS)
         if not turn.calls and self.task.on_no_call == "end":
             return Ending(Stop.NO_CALL)
@@ -436,6 +436,12 @@ class Episode:
 
     def _seconds_left(self) -> float:
         return self.limits.episode_seconds - (time.monotonic() - self._opened_at)
+
+
+def _no_room(generation: GenerationIn, most: int) -> bool:
+    """The episode's tokens are spent, or the model's own context had no room for a single one."""
+    spent = generation.prompt_tokens + generation.completion_tokens >= most
+    return spent or (generation.finish is Finish.LENGTH and generation.completion_tokens == 0)
 
 
 def new_id() -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from agenthub.client import Hub
 from agenthub.errors import HostFault
-from agenthub.policy import Policy, Request, Sampling
+from agenthub.policy import Bounded, Policy, Request, Sampling
 from agenthub.records import Finish, Generation, Outcome, Trajectory, floats, ints
 from agenthub.renderer import Parsed, Renderer
 from agenthub.rollout.growth import Roots, Strategy
@@ -179,8 +179,14 @@ class Collector:
         )
 
     def _room(self, seat: Seat) -> int:
-        """Tokens that the next turn may have."""
-        return seat.max_tokens - len(seat.prompt) - int(seat.guide.size)
+        """Tokens that the next turn may have, by the episode's limit and, once it has begun, by the model's context.
+
+        A first prompt that fills the context is no episode's end but a mistake, which the policy tells.
+        """
+        most = seat.max_tokens
+        if seat.turns and isinstance(self._policy, Bounded):
+            most = min(most, self._policy.context)
+        return most - len(seat.prompt) - int(seat.guide.size)
 
     def _whole(self, seat: Seat) -> bool:
         """The next turn is given: its guide is an action already."""
