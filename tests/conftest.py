@@ -28,7 +28,7 @@ BUDGET_S = {
     "search": 75,
     "security": 120,
     "server": 150,
-    "trainers": 180,
+    "trainers": 300,
     "vllm": 240,
 }
 """Seconds of `make test` by folder under tests/, on two cores that two workers share; what is not named has 45.
