@@ -11,7 +11,7 @@ SEED   ?= 0
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder
 
-.PHONY: help install train test test-all check format lean bench clean
+.PHONY: help install train test test-all check format lean oracle bench clean
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -38,10 +38,14 @@ check: $(STAMP) ## format, lint and types
 lean: $(STAMP)
 	@$(BIN)/python scripts/lean-toolchain --unless-native || echo "no Lean toolchain: its tests are skipped by name"
 
-test: check lean ## everything that must hold, in minutes
+# verl's losses and advantages, as an oracle of ours; one folder without its dependencies.
+oracle: $(STAMP)
+	@test -d .cache/verl/verl || PIP="$(BIN)/python -m pip" sh scripts/verl-oracle || echo "no verl here: its tests are skipped by name"
+
+test: check lean oracle ## everything that must hold, in minutes
 	$(PYTEST) -m "not slow and not bench and not gpu"
 
-test-all: check lean ## also what takes long
+test-all: check lean oracle ## also what takes long
 	$(PYTEST) -m "not bench and not gpu"
 
 format: $(STAMP) ## put the code into shape

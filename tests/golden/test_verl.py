@@ -1,7 +1,7 @@
 """verl's own functions as an oracle on random inputs, where the package is at hand.
 
-`scripts/verl-oracle` fetches it without its dependencies; `$AGENTHUB_VERL` names another folder that holds it. Single
-files are read with the heavy imports stubbed, so that torch alone is needed.
+`make oracle` fetches it without its dependencies; `$AGENTHUB_VERL` names another folder that holds it. Single files are
+read with the heavy imports stubbed, so that torch alone is needed.
 """
 
 from __future__ import annotations
