@@ -26,6 +26,7 @@ BUDGET_S = {
     "docker": 180,
     "lean": 450,
     "search": 75,
+    "sandboxes": 90,
     "security": 120,
     "server": 150,
     "trainers": 300,

@@ -65,8 +65,8 @@ def _tasks(rng: random.Random, part: str | None, levels: list[int], hidden: int)
     """(world, question, its databases, the visible one first), all distinct, until too many draws give none."""
     seen, misses = set[tuple[str, str]](), 0
     while misses < _TRIES:
-        name = rng.choice(sorted(WORLDS))
-        question = rng.choice([make for make in WORLDS[name].questions if make.level in levels]).draw(rng)
+        name, level = rng.choice(sorted(WORLDS)), rng.choice(levels)
+        question = rng.choice([make for make in WORLDS[name].questions if make.level == level]).draw(rng)
         shown, others = rng.randrange(_POOL), rng.sample(range(_POOL, 2 * _POOL), hidden)
         scripts = tuple(_script(name, number) for number in (shown, *others))
         misses += 1

@@ -182,7 +182,7 @@ _SHOP = World(
                         "customers who never ordered anything",
                         "customers WHERE id NOT IN (SELECT customer_id FROM orders)",
                     ),
-                    ("products that were never sold", "products WHERE id NOT IN (SELECT product_id FROM orders)"),
+                    ("products that were never sold,", "products WHERE id NOT IN (SELECT product_id FROM orders)"),
                 ),
                 "order": (("alphabetical", "ASC"), ("reverse alphabetical", "DESC")),
             },
@@ -221,7 +221,7 @@ _SCHOOL = World(
     tables=(
         "CREATE TABLE students (id INTEGER PRIMARY KEY, name TEXT, year INTEGER);\n"
         "CREATE TABLE courses (id INTEGER PRIMARY KEY, title TEXT, teacher TEXT, credits INTEGER);\n"
-        "-- mark: 0 to 20, NULL while it is not given\n"
+        "-- a row for each course that a student takes; mark: 0 to 20, NULL while it is not given\n"
         "CREATE TABLE marks (student_id INTEGER REFERENCES students, course_id INTEGER REFERENCES courses, "
         "mark INTEGER);"
     ),
@@ -237,7 +237,7 @@ _SCHOOL = World(
             1,
             "What are the titles of the courses of {teacher} with {much} credits or more?",
             "SELECT title FROM courses WHERE teacher = '{teacher}' AND credits >= {much}",
-            {"teacher": _TEACHERS, "much": (2, 3, 4, 5)},
+            {"teacher": _TEACHERS, "much": (3, 4, 5)},
         ),
         Maker(
             1,
@@ -288,14 +288,14 @@ _SCHOOL = World(
         ),
         Maker(
             3,
-            "Which courses have an average mark above the average of all marks? Give title and average, the best first "
-            "and by title where averages are equal{tail}.",
-            "SELECT c.title, AVG(m.mark) FROM courses c JOIN marks m ON m.course_id = c.id WHERE {tail} GROUP BY c.id "
+            "{which} have an average mark above the average of all marks of the school? Give title and average, the "
+            "best first and by title where averages are equal.",
+            "SELECT c.title, AVG(m.mark) FROM courses c JOIN marks m ON m.course_id = c.id WHERE {which} GROUP BY c.id "
             "HAVING AVG(m.mark) > (SELECT AVG(mark) FROM marks) ORDER BY 2 DESC, 1",
             {
-                "tail": (
-                    ("", "1"),
-                    *((f"; courses with {n} credits or more", f"c.credits >= {n}") for n in (2, 3, 4)),
+                "which": (
+                    ("Which courses", "1"),
+                    *((f"Which of the courses with {n} credits or more", f"c.credits >= {n}") for n in (3, 4, 5)),
                 )
             },
             ordered=True,

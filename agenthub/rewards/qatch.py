@@ -6,25 +6,29 @@ whose columns may stand in any order. Values here are not rounded to three digit
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 __all__ = ["MEASURES", "Table", "execution", "normal"]
 
 Table = Sequence[tuple[Any, ...]]
 _DIGITS = 9
-_MOST_TRIED = 10_000
+_MOST_WORK = 2_000_000
+"""Rows that are looked at for other orders of the columns before two tables count as different."""
 
 
 def normal(rows: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
-    """Rows whose values compare by what they say: floats to 9 digits, as a sum's order must not matter."""
+    """Rows whose values compare by what they say: 2.0 is 2, and other floats have 9 digits, as a sum's order must not
+    matter. The measures take such rows."""
     return [tuple(_value(value) for value in row) for row in rows]
 
 
 def _value(value: Any) -> Any:
-    return float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value
+    if not isinstance(value, float):
+        return value
+    return int(value) if value.is_integer() else float(f"{value:.{_DIGITS}g}")
 
 
 def execution(expected: Table, given: Table, *, ordered: bool = False) -> float:
@@ -40,26 +44,27 @@ def execution(expected: Table, given: Table, *, ordered: bool = False) -> float:
     if len(given[0]) != width:
         return 0.0
     compared: Callable[[Table], Any] = list if ordered else Counter
-    goal = compared(expected)
-    counts = [Counter(row[column] for row in given) for column in range(width)]
-    wanted = [Counter(row[column] for row in expected) for column in range(width)]
-    choices = [[at for at in range(width) if counts[at] == want] for want in wanted]
-    for tried, order in enumerate(_orders(choices)):
-        if compared([tuple(row[at] for at in order) for row in given]) == goal:
-            return 1.0
-        if tried > _MOST_TRIED // len(given):
-            return 0.0
-    return 0.0
+    left = _MOST_WORK
 
+    def fits(taken: tuple[int, ...]) -> bool:
+        """The columns taken so far hold what the first ones of `expected` do, and the others can follow."""
+        nonlocal left
+        if len(taken) == width:
+            return True
+        goal = compared([row[: len(taken) + 1] for row in expected])
+        tried = set()
+        for at in range(width):
+            column = tuple(row[at] for row in given)
+            if at in taken or column in tried or left < 0:
+                continue
+            tried.add(column)
+            left -= len(given)
+            order = (*taken, at)
+            if compared([tuple(row[place] for place in order) for row in given]) == goal and fits(order):
+                return True
+        return False
 
-def _orders(choices: Sequence[Sequence[int]], taken: tuple[int, ...] = ()) -> Any:
-    """Every way to take one of each list, none twice."""
-    if len(taken) == len(choices):
-        yield taken
-        return
-    for at in choices[len(taken)]:
-        if at not in taken:
-            yield from _orders(choices, (*taken, at))
+    return float(fits(()))
 
 
 def _share(expected: Table, given: Table, of: Callable[[], float]) -> float:
@@ -70,7 +75,7 @@ def _share(expected: Table, given: Table, of: Callable[[], float]) -> float:
 
 
 def _cells(table: Table) -> set[Any]:
-    return set(chain.from_iterable(table))
+    return set(itertools.chain.from_iterable(table))
 
 
 def cell_precision(expected: Table, given: Table) -> float:
@@ -99,18 +104,17 @@ def tuple_constraint(expected: Table, given: Table) -> float:
 
 
 def _bag(row: tuple[Any, ...]) -> tuple[tuple[str, str], ...]:
-    # Values of several types have no order of their own; 1 and 1.0 are the same value.
-    return tuple(
-        sorted(("n", repr(float(v))) if isinstance(v, int | float) else (type(v).__name__, str(v)) for v in row)
-    )
+    # Values of several types have no order of their own.
+    return tuple(sorted(("n" if isinstance(v, int | float) else type(v).__name__, repr(v)) for v in row))
 
 
 def tuple_order(expected: Table, given: Table) -> float:
     """Spearman's rank correlation of the rows that both hold, first occurrences, moved to 0..1; none in common: 0.5."""
 
     def share() -> float:
-        common = [row for row in dict.fromkeys(given) if row in set(expected)]
-        ranks = {row: rank for rank, row in enumerate(row for row in dict.fromkeys(expected) if row in set(given))}
+        first, second = dict.fromkeys(expected), dict.fromkeys(given)
+        common = [row for row in second if row in first]
+        ranks = {row: rank for rank, row in enumerate(row for row in first if row in second)}
         if not common:
             return 0.5
         n = max(len(common), 2)

@@ -6,15 +6,16 @@ out. A statement that states a constant is right by luck on the visible database
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from agenthub.config import ConfigModel
-from agenthub.errors import TaskBroken, UnknownName
+from agenthub.errors import HostFault, TaskBroken, UnknownName
 from agenthub.records import frozen
 from agenthub.rewards.arguments import check
 from agenthub.rewards.qatch import MEASURES, Table, execution, normal
@@ -25,7 +26,7 @@ from agenthub.suites.task import Task
 __all__ = ["QatchArgs", "SqlArgs", "qatch", "sql_execution", "statement"]
 
 _MOST_ROWS = 10_000
-_FENCED = re.compile(r"\A\s*```(?:sql|sqlite)?[ \t]*\n(.*?)\n?```\s*\Z", re.DOTALL | re.IGNORECASE)
+_FENCED = re.compile(r"\A\s*```(?:sql|sqlite)?[ \t]*\r?\n(.*?)\r?\n?```\s*\Z", re.DOTALL | re.IGNORECASE)
 _PLAIN = (type(None), bool, int, float, str, bytes)
 
 
@@ -50,15 +51,17 @@ class QatchArgs(SqlArgs):
     """Arguments of `qatch`."""
 
     measures: tuple[str, ...] = Field(("cell_precision", "cell_recall", "tuple_cardinality"), min_length=1)
-    """The score is their mean, over all databases."""
+    """The score is their mean, over all databases; with `ordered`, `tuple_order` is one of them in any case."""
 
 
-def statement(context: Context, where: str) -> str | None:
+def statement(context: Context, args: SqlArgs) -> str | None:
     """The statement that is graded; None where the episode has none."""
-    if where == "answer":
+    if args.candidate == "answer":
         fenced = _FENCED.match(context.answer or "")
         return fenced[1] if fenced else context.answer
-    queries = [call.arguments.get("query") for turn in context.turns for call in turn.calls]
+    names = {tool.name for tool in context.task.tools if tool.uses == args.sandbox}
+    calls = (call for turn in context.turns for call in turn.calls if call.tool in names)
+    queries = [call.arguments.get("query") for call in calls]
     return next((query for query in reversed(queries) if isinstance(query, str)), None)
 
 
@@ -92,7 +95,7 @@ async def sql_execution(context: Context, args: SqlArgs) -> Score:
     if isinstance(tables, str):
         return Score(value=0.0, reason=tables)
     for index, (expected, given) in enumerate(tables):
-        if not execution(expected, given, ordered=args.ordered):
+        if not await asyncio.to_thread(execution, expected, given, ordered=args.ordered):
             where = "the task's database" if index == 0 else "another database"
             return Score(value=0.0, reason=f"other rows than expected on {where}")
     return Score(value=1.0)
@@ -110,43 +113,50 @@ async def qatch(context: Context, args: QatchArgs) -> Score:
     tables = await _tables(context, args)
     if isinstance(tables, str):
         return Score(value=0.0, reason=tables)
-    values = [MEASURES[name](expected, given) for expected, given in tables for name in args.measures]
-    return Score(value=sum(values) / len(values))
+    names = dict.fromkeys([*args.measures, *(["tuple_order"] if args.ordered else [])])
+    return Score(value=await asyncio.to_thread(_mean, tables, list(names)))
+
+
+def _mean(tables: Sequence[tuple[Table, Table]], names: Sequence[str]) -> float:
+    values = [MEASURES[name](expected, given) for expected, given in tables for name in names]
+    return sum(values) / len(values)
 
 
 async def _tables(context: Context, args: SqlArgs) -> list[tuple[Table, Table]] | str:
     """(expected, given) on each database, the task's own first; or why there are none."""
     spec = _spec(context.task, args)
-    asked = statement(context, args.candidate)
+    asked = statement(context, args)
     if asked is None or not asked.strip():
         return "no statement was given"
-    if context.workspace is None:
-        raise TaskBroken("a statement needs a place to run")
     tables: list[tuple[Table, Table]] = []
     for script in (None, *args.hidden):
         here = spec if script is None else replace(spec, params=frozen({**spec.params, "database": script}))
-        expected = await _rows(context, args, here, args.reference)
+        done = await _asked(context, args, here, args.reference)
+        if done.lost:
+            raise HostFault(f"the reference's box ended: {done.error}")
+        expected = _rows(done)
         if isinstance(expected, str):
             raise TaskBroken(f"the reference fails: {expected}")
-        given = await _rows(context, args, here, asked)
+        given = _rows(await _asked(context, args, here, asked))
         if isinstance(given, str):
             return f"the statement fails: {given}"
         tables.append((expected, given))
     return tables
 
 
-async def _rows(context: Context, args: SqlArgs, spec: SandboxSpec, sql: str) -> Table | str:
-    """What one statement gives in a fresh box, or the error in one line."""
-    assert context.workspace is not None
+async def _asked(context: Context, args: SqlArgs, spec: SandboxSpec, sql: str) -> Plain:
+    """What one statement gives in a fresh box."""
+    if context.workspace is None:
+        raise TaskBroken("a statement needs a place to run")
     box = await context.workspace.box(args.sandbox, spec)
     try:
-        done = await box.invoke("query", [sql, _MOST_ROWS], {}, timeout_s=args.seconds)
+        return await box.invoke("query", [sql, _MOST_ROWS], {}, timeout_s=args.seconds)
     finally:
         await box.close()
-    return _read(done)
 
 
-def _read(done: Plain) -> Table | str:
+def _rows(done: Plain) -> Table | str:
+    """The rows, or in one line why there are none."""
     if done.error is not None:
         return done.error.strip().splitlines()[0][:200] if done.error.strip() else "failed"
     rows = done.value.get("rows") if isinstance(done.value, Mapping) else None

@@ -19,6 +19,8 @@ __all__ = ["Screens", "written"]
 _DUMP = f"{SCREEN}/Xvfb_screen0"
 _DUMP_HEAD = 1 << 16
 _MOST_TITLE = 300
+_MOST_WINDOWS = 50
+_FAR = 1 << 20
 
 
 class Screens:
@@ -80,11 +82,11 @@ def written(told: Mapping[str, Any], wanted: Sequence[str]) -> list[Part]:
     parts: list[Part] = []
     try:
         if "windows" in wanted:
-            lines = [_window(row) for row in told.get("windows") or ()]
+            lines = [_window(row) for row in list(told.get("windows") or ())[:_MOST_WINDOWS]]
             text = "windows:\n" + "".join(f"{line}\n" for line in lines or ["none"])
             parts.append(Text(text=text, channel="windows"))
         if "pointer" in wanted:
-            x, y = (int(at) for at in told["pointer"])
+            x, y = map(_place, told["pointer"])
             parts.append(Text(text=f"pointer: {x},{y}\n", channel="pointer"))
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise BoxLost("a program on the desktop wrote to the sandbox's socket") from error
@@ -92,6 +94,13 @@ def written(told: Mapping[str, Any], wanted: Sequence[str]) -> list[Part]:
 
 
 def _window(row: Mapping[str, Any]) -> str:
-    x, y, width, height = (int(at) for at in row["box"])
+    x, y, width, height = map(_place, row["box"])
     title = str(row["title"])[:_MOST_TITLE]
     return f"{'*' if row['active'] else '-'} {title!r} at {x},{y}, {width} x {height}"
+
+
+def _place(value: Any) -> int:
+    """A coordinate. Raises TypeError, ValueError, OverflowError where it is none that a display has."""
+    if not -_FAR < (place := int(value)) < _FAR:
+        raise ValueError("no display is so large")
+    return place

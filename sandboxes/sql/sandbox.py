@@ -7,6 +7,7 @@ never lost to what its policy asked.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,8 @@ class Settings:
     """Rows of a result that are shown."""
     steps: int = 20_000_000
     """Steps of SQLite's machine that a query may take; about a second."""
+    shown: int = 8192
+    """Characters of a result that are shown."""
 
 
 class SqlSession:
@@ -61,10 +64,12 @@ class SqlSession:
         if not isinstance(query, str) or len(call.arguments) != 1:
             return _failed(call, "error: the tool takes one argument, query, a string")
         if self._box is None:
-            self._box = await self._factory.code_box(self._spec)
+            self._box = await self._again()
         done = await self._box.invoke("query", [query, self._settings.rows], {}, timeout_s=timeout_s)
         if done.lost:
+            # How it ended follows from the machine; what is shown of it does not.
             await self.close()
+            return _failed(call, "error: the query took too long or too much")
         if done.error is not None:
             return _failed(call, done.error)
         try:
@@ -72,8 +77,18 @@ class SqlSession:
         except (KeyError, TypeError, ValueError):
             await self.close()
             return _failed(call, "error: the database gave no table")
-        more = bool(done.value.get("more"))
-        return Observation(call_id=call.id, parts=(Text(text=text),), truncated=more)
+        if len(text) > self._settings.shown:
+            whole = hashlib.sha256(text.encode("utf-8", errors="surrogatepass")).hexdigest()
+            cut = f"{text[: self._settings.shown]}\n[{len(text) - self._settings.shown} characters were cut]\n"
+            return Observation(call_id=call.id, parts=(Text(text=cut),), truncated=True, sha256=whole)
+        return Observation(call_id=call.id, parts=(Text(text=text),), truncated=bool(done.value.get("more")))
+
+    async def _again(self) -> CodeBox:
+        """The same database in a fresh box. Raises HostFault, as its script has worked before."""
+        try:
+            return await self._factory.code_box(self._spec)
+        except UserError as error:
+            raise HostFault(f"the database could not be made again: {error}") from error
 
     async def read_file(self, path: str, *, max_bytes: int = 1 << 20) -> bytes:
         """Refused."""
@@ -88,16 +103,8 @@ class SqlSession:
         return []
 
     async def fork(self, n: int) -> Sequence[Sandbox]:
-        """`n` others with the same database."""
-        made: list[Sandbox] = []
-        try:
-            for _ in range(n):
-                made.append(await self._factory.start(self._spec))
-        except BaseException:
-            for one in made:
-                await one.close()
-            raise
-        return made
+        """Refused: a fresh sandbox is a copy."""
+        raise UserError("the SQL sandbox has no state to copy")
 
     async def close(self) -> None:
         """Free the box."""
@@ -116,7 +123,7 @@ class SqlSandbox:
 
     def capabilities(self) -> Capabilities:
         """What these sandboxes can do."""
-        return Capabilities(persistent=False, deterministic=True, fork="native")
+        return Capabilities(persistent=False, deterministic=True, fork="stateless")
 
     @property
     def warm(self) -> int:
@@ -143,6 +150,8 @@ class SqlSandbox:
             if loaded.error is not None:
                 raise HostFault(f"the SQL sandbox did not start: {loaded.error}")
             made = await box.invoke("open_database", [settings.database, settings.steps], {}, timeout_s=_OPEN_S)
+            if made.lost:
+                raise HostFault(f"the database was not made: {made.error}")
             if made.error is not None:
                 raise UserError(f"the script of the database fails: {made.error}")
         except BaseException:
@@ -188,7 +197,7 @@ def _settings(params: Mapping[str, Any]) -> Settings:
             raise UnknownName("setting of the SQL sandbox", str(name), known)
     if not isinstance(params.get("database"), str):
         raise UserError("the SQL sandbox needs its setting `database`, a text of SQL")
-    for name, most in (("rows", 1000), ("steps", 10**10)):
+    for name, most in (("rows", 1000), ("steps", 10**10), ("shown", 1 << 20)):
         value = params.get(name, 1)
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
             raise UserError(f"setting {name!r} of the SQL sandbox is {value!r}; expected a number from 1 to {most}")

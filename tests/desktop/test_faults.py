@@ -98,6 +98,7 @@ async def test_a_display_that_ends_never_becomes_a_reward_of_our_fault(programs:
         {"windows": [{"box": ["a", 2, 3, 4], "title": "", "active": True}]},
         {"windows": [{"box": [1e400, 2, 3, 4], "title": "", "active": True}]},
         {"windows": {"a": 1}},
+        {"windows": [{"box": [10**4200, 2, 3, 4], "title": "", "active": True}]},
         {"windows": [], "pointer": None},
         {"windows": [], "pointer": [1]},
         {"windows": [], "pointer": "xy"},
@@ -107,6 +108,12 @@ async def test_a_display_that_ends_never_becomes_a_reward_of_our_fault(programs:
 def test_a_forged_answer_is_the_policys_loss_and_no_fault_of_ours(told: dict[str, Any]) -> None:
     with pytest.raises(BoxLost, match="wrote to the sandbox"):
         written(told, ("windows", "pointer"))
+
+
+def test_windows_cannot_fill_the_context() -> None:
+    told = {"windows": [{"box": [1, 2, 3, 4], "title": "a", "active": False}] * 3000}
+    (part,) = written(told, ("windows",))
+    assert part.text.count("\n") == 51  # type: ignore[union-attr]
 
 
 def test_a_title_cannot_fill_the_context_or_end_its_line() -> None:

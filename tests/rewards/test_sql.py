@@ -12,7 +12,7 @@ import pytest
 from agenthub.episodes import Episode, Workbench
 from agenthub.errors import TaskBroken, UnknownName, UserError
 from agenthub.generators.sql import generate, part_of, rows_of
-from agenthub.records import frozen
+from agenthub.records import Outcome, frozen
 from agenthub.registry import registry
 from agenthub.suites.load import load_suites
 from agenthub.suites.task import Task
@@ -39,6 +39,18 @@ async def play(task: Task, bench: Workbench, turns: Sequence[str]) -> tuple[floa
 
 def reference(task: Task) -> str:
     return str(task.verifier.checks[0].args["reference"])
+
+
+def dearest(tasks: Sequence[Task]) -> Task:
+    """A task that asks for an order, with different prices in several rows on every database."""
+    for task in tasks:
+        args = task.verifier.checks[0].args
+        scripts = [task.tools[0].spec.params["database"], *args["hidden"]]
+        if "the dearest first" in str(task.messages[-1].content):
+            prices = [{price for _, price in rows_of(script, args["reference"])} for script in scripts]
+            if all(len(found) > 1 for found in prices):
+                return task
+    raise AssertionError("no such task")
 
 
 def level(tasks: Sequence[Task], world: str, wanted: int) -> Task:
@@ -101,10 +113,9 @@ async def test_half_right_rows_earn_a_part_where_qatch_scores(suites: dict[str, 
 async def test_a_swapped_order_of_rows_is_wrong_where_it_is_asked_for(
     suites: dict[str, list[Task]], bench: Workbench
 ) -> None:
-    task = next(it for it in suites["sql"] if "the dearest first" in str(it.messages[-1].content))
+    task = dearest(suites["sql"])
     answer = f"<answer> {reference(task).replace('price DESC', 'price')} </answer>"
-    several = len(rows_of(task.tools[0].spec.params["database"], reference(task))) > 1
-    assert (await play(task, bench, [answer]))[1]["outcome"] == (0.0 if several else 0.85)
+    assert (await play(task, bench, [answer]))[1]["outcome"] == 0.0
 
 
 @ON_LOOP
@@ -117,7 +128,25 @@ async def test_a_reference_that_fails_breaks_the_task_and_gives_no_reward(
     episode = Episode(broken, bench, id="e", group="g", member=0)
     await episode.open()
     step = await episode.step(Action(text="<answer> SELECT 1 </answer>"), timeout_s=None, generation=None)
-    assert step.reward is None or "outcome" not in step.rewards
+    assert step.reward is None
+    assert episode.trajectory is not None and episode.trajectory.outcome is Outcome.ENV_FAULT
+
+
+@ON_LOOP
+async def test_the_last_call_is_graded_where_it_is_asked_for(suites: dict[str, list[Task]], bench: Workbench) -> None:
+    task = level(suites["sql"], "shop", 2)
+    args = frozen({**task.verifier.checks[0].args, "candidate": "last_call"})
+    called = replace(task, verifier=replace(task.verifier, checks=(replace(task.verifier.checks[0], args=args),)))
+    turns = ["<sql> SELECT 1 </sql>", f"<sql> {reference(task)} </sql>", "<answer> that one </answer>"]
+    assert (await play(called, bench, turns))[1]["outcome"] == 0.85
+    assert (await play(called, bench, [turns[1], turns[0], turns[2]]))[1]["outcome"] == 0.0
+
+
+@ON_LOOP
+async def test_order_counts_for_qatch_where_it_is_asked_for(suites: dict[str, list[Task]], bench: Workbench) -> None:
+    task = dearest(suites["sql_qatch"])
+    swapped = f"<answer> {reference(task).replace('price DESC', 'price')} </answer>"
+    assert 0.85 * 4 / 5 <= (await play(task, bench, [swapped]))[1]["outcome"] < 0.85 - 1e-9
 
 
 @pytest.mark.parametrize(

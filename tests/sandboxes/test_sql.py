@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from agenthub.errors import UnknownName, UserError
+from agenthub.errors import HostFault, UnknownName, UserError
 from agenthub.records import Call, Observation, frozen
 from agenthub.sandbox import SandboxSpec
 from agenthub.sandboxes.sql.sandbox import SqlSandbox, SqlSession, shown
@@ -43,6 +43,9 @@ async def test_a_query_shows_its_rows_as_lines(session: SqlSession) -> None:
     assert (await ask(session, "SELECT a, b FROM t WHERE a < 3")).text == "a | b\n1 | x\n2 | NULL\n(2 rows)\n"
     assert (await ask(session, "SELECT b FROM t WHERE a = 3")).text == "b\ny\\nz\n(1 row)\n"
     assert (await ask(session, "SELECT x'00ff' AS raw")).text == "raw\n00ff\n(1 row)\n"
+    assert "2025-03-01" in (await ask(session, "SELECT date('2025-01-31', '+29 days');")).text
+    assert "| 7 |" in (await ask(session, "SELECT 1, CAST(strftime('%m', '2025-07-09') AS INT), 2 ; ;")).text
+    assert "a | INTEGER" in (await ask(session, "PRAGMA TABLE_INFO(t)")).text
     cut = await ask(session, "SELECT a FROM t")
     assert cut.text.endswith("(the first 2 rows of more)\n") and cut.truncated
 
@@ -63,6 +66,12 @@ async def test_a_query_shows_its_rows_as_lines(session: SqlSession) -> None:
         ("PRAGMA writable_schema = ON", "not authorized"),
         ("SELECT load_extension('x')", "not authorized"),
         ("SELECT random()", "not authorized"),
+        ("SELECT RANDOMBLOB(4)", "not authorized"),
+        ("SELECT CURRENT_TIMESTAMP", "not authorized"),
+        ("SELECT date()", "user-defined function raised"),
+        ("SELECT strftime('%f', ' NOW ')", "user-defined function raised"),
+        ("SELECT julianday('now')", "user-defined function raised"),
+        ("SELECT sqlite_version()", "not authorized"),
         ("BEGIN", "not authorized"),
         ("-- nothing", "shows nothing"),
         ("", "shows nothing"),
@@ -90,7 +99,7 @@ async def test_a_query_out_of_time_ends_its_box_and_not_the_episode(factory: Sql
     session = await factory.start(spec(steps=10**10))
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT MAX(i) FROM n"
     seen = await ask(session, endless, timeout_s=0.3)
-    assert seen.failed and "out of time" in seen.text
+    assert seen.failed and seen.text == "error: the query took too long or too much\n"
     assert "(3 rows)" in (await ask(session, "SELECT a FROM t")).text
     await session.close()
 
@@ -106,12 +115,46 @@ async def test_a_query_out_of_memory_ends_at_most_its_box(factory: SqlSandbox) -
     await session.close()
 
 
-async def test_copies_have_the_database(session: SqlSession) -> None:
-    one, two = await session.fork(2)
-    seen = await one.call(Call(id="1", tool="sql", arguments=frozen({"query": "SELECT COUNT(*) FROM t"})), timeout_s=5)
-    assert "\n3\n" in seen.text
-    await one.close()
-    await two.close()
+async def test_what_is_shown_has_an_end_and_says_so(factory: SqlSandbox) -> None:
+    session = await factory.start(spec(shown=100))
+    wide = ", ".join(f"{n} AS column_{n}" for n in range(500))
+    seen = await ask(session, f"SELECT {wide}")
+    assert seen.truncated and len(seen.sha256) == 64 and "characters were cut]" in seen.text and len(seen.text) < 150
+    await session.close()
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        ", ".join(["replace(hex(zeroblob(400000)), '00', char(1))"] * 3),
+        ", ".join(["''"] * 1900),
+        ", ".join(["NULL"] * 1900),
+    ],
+    ids=["escaped", "empty", "null"],
+)
+async def test_a_result_that_is_too_large_is_told_before_it_is_sent(factory: SqlSandbox, columns: str) -> None:
+    session = await factory.start(spec(rows=1000, steps=10**9))
+    rows = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000)"
+    seen = await ask(session, f"{rows} SELECT {columns} FROM n")
+    assert seen.failed and "too large" in seen.text
+    assert "(3 rows)" in (await ask(session, "SELECT a FROM t")).text
+    await session.close()
+
+
+async def test_a_database_that_cannot_be_made_again_is_our_fault(
+    factory: SqlSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = await factory.start(spec())
+    await session.close()
+    monkeypatch.setattr("agenthub.sandboxes.sql.sandbox._OPEN_S", 0.0)
+    with pytest.raises(HostFault, match=r"database|start"):
+        await ask(session, "SELECT 1")
+
+
+async def test_a_fresh_one_is_a_copy(factory: SqlSandbox, session: SqlSession) -> None:
+    assert factory.capabilities().fork == "stateless"
+    with pytest.raises(UserError, match="no state"):
+        await session.fork(2)
 
 
 async def test_settings_and_scripts_that_are_wrong_are_refused(factory: SqlSandbox) -> None:
