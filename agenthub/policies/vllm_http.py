@@ -121,7 +121,7 @@ class VllmHttp:
 
     async def reload(self, folder: Path) -> None:
         """Load the weights in a directory into the model that serves; its shapes must fit."""
-        body = {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}}
+        body = {"method": "reload_weights", "kwargs": {"weights_path": _seen_by_server(folder)}}
         await self.call("POST", "/collective_rpc", body, timeout_s=_PUSH_S)
 
     async def world_size(self) -> int:
@@ -152,7 +152,7 @@ class VllmHttp:
 
     async def load_adapter(self, name: str, folder: Path) -> None:
         """Serve a LoRA adapter beside the model under a name of its own, in place of the one that has it now."""
-        body = {"lora_name": name, "lora_path": str(folder), "load_inplace": True}
+        body = {"lora_name": name, "lora_path": _seen_by_server(folder), "load_inplace": True}
         await self.call("POST", "/v1/load_lora_adapter", body, timeout_s=_PUSH_S)
 
     async def forget_prefixes(self) -> None:
@@ -274,3 +274,8 @@ def _message(text: str) -> str:
         return text.strip()[:500]
     error = found.get("error", found) if isinstance(found, dict) else found
     return str(error.get("message", error) if isinstance(error, dict) else error)[:500]
+
+
+def _seen_by_server(folder: Path) -> str:
+    """The whole path: the server is in a folder of its own."""
+    return str(folder.absolute())

@@ -35,8 +35,10 @@ def command(folder: Path, **changes: Any) -> list[str]:
 
 
 def run(folder: Path, engine: Engine, **changes: Any) -> None:
+    """A whole run, into a folder that is named as a person names it: from where they are."""
     environment = {**os.environ, INTERPRETER: engine.python}
-    done = subprocess.run(command(folder, **changes), env=environment, capture_output=True, text=True, check=False)
+    named = command(Path(folder.name), **changes)
+    done = subprocess.run(named, env=environment, cwd=folder.parent, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-1500:] + done.stderr[-1500:]
 
 

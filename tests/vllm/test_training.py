@@ -35,6 +35,14 @@ def test_training_over_vllm_starts_where_the_embedded_policy_does_and_stays_exac
     assert entered(tmp_path / "vllm", 3) == trained(tmp_path / "vllm")
 
 
+@pytest.mark.slow
+def test_an_adapter_trains_and_is_served_without_a_merge(engine: Engine, tmp_path: Path) -> None:
+    run(tmp_path / "run", engine, policy__uses="vllm", policy__lora__rank=4, updates=2, eval="null")
+    updates = rows(tmp_path / "run")
+    assert [row["update"] for row in updates] == [1, 2]
+    assert all(row["parity_error"] < 1e-4 for row in updates)
+
+
 def test_a_server_that_is_killed_stops_the_run_with_its_reason_and_the_run_goes_on_without_a_gap(
     engine: Engine, running: Running, tmp_path: Path
 ) -> None:
