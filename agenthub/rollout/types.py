@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -85,19 +86,24 @@ class CollectStats:
 class Meter:
     """Wall seconds in which at least one of several pieces of work was under way; they may overlap."""
 
-    def __init__(self, stats: CollectStats, name: Literal["generate_s", "environment_s"]) -> None:
-        self._stats, self._name = stats, name
+    def __init__(
+        self,
+        stats: CollectStats,
+        name: Literal["generate_s", "environment_s"],
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._stats, self._name, self._clock = stats, name, clock
         self._running, self._since = 0, 0.0
 
     def __enter__(self) -> None:
         if self._running == 0:
-            self._since = time.perf_counter()
+            self._since = self._clock()
         self._running += 1
 
     def __exit__(self, *error: object) -> None:
         self._running -= 1
         if self._running == 0:
-            spent = time.perf_counter() - self._since
+            spent = self._clock() - self._since
             setattr(self._stats, self._name, getattr(self._stats, self._name) + spent)
 
 
