@@ -136,7 +136,7 @@ def _html(compared: Compared, figures: Sequence[Any], command: str, facts: Seque
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>Comparison</title><style>{STYLE}.wide{{overflow-x:auto}}.wide td{{white-space:nowrap}}</style><body>"
         f"<h1>{escape(_title(compared))}</h1>{warn}{told}<pre>{escape(command)}</pre>"
-        f'<div class="wide"><table><tr>{head}</tr>{body}</table></div><p class="dim">{escape(_legend(compared))}</p>'
+        f'<div class="wide"><table><tr>{head}</tr>{body}</table></div><p class="dim">{escape(_legend(compared).replace("`", ""))}</p>'
         f'<div class="plots">{plots}</div><h2>Methods</h2><table>{methods}</table></body></html>\n'
     )
 
