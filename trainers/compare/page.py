@@ -132,11 +132,12 @@ def _html(compared: Compared, figures: Sequence[Any], command: str, facts: Seque
         f"<tr><th>{escape(arm.name)}</th><td>{escape(arm.recipe.description)}</td><td>{escape(arm.recipe.source)}</td></tr>"
         for arm in compared.plan.arms
     )
+    legend = escape(_legend(compared).replace("`", ""))
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>Comparison</title><style>{STYLE}.wide{{overflow-x:auto}}.wide td{{white-space:nowrap}}</style><body>"
         f"<h1>{escape(_title(compared))}</h1>{warn}{told}<pre>{escape(command)}</pre>"
-        f'<div class="wide"><table><tr>{head}</tr>{body}</table></div><p class="dim">{escape(_legend(compared).replace("`", ""))}</p>'
+        f'<div class="wide"><table><tr>{head}</tr>{body}</table></div><p class="dim">{legend}</p>'
         f'<div class="plots">{plots}</div><h2>Methods</h2><table>{methods}</table></body></html>\n'
     )
 
