@@ -1,4 +1,4 @@
-"""TRL's GRPO loss as an oracle on random inputs, where `scripts/peer-environment trl` has made its environment."""
+"""TRL's GRPO loss as an oracle on random inputs, in an environment of its own."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import torch
 from agenthub.trainers.aggregate import Axes, total
 from agenthub.trainers.plugins import LossState, make
 from agenthub.trainers.types import Batch
+from tests.dialects.peers import interpreter
 from tests.golden.batches import Row, flat
 
-PYTHON = Path(__file__).parents[2] / ".cache" / "venvs" / "trl" / "bin" / "python"
 LENGTHS = [0, 79, 80, 81, 95, 100, 101, 400]
 CLIPS = {"clip_low": 0.2, "clip_high": 0.28}
 PLAIN = CLIPS | {"dual_clip": None}
@@ -33,10 +33,6 @@ FORMS: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {
     ("cispo", "token"): ("cispo", {"high": 5.0, "aggregation": "token-mean"}),
 }
 """TRL's loss type and level, and what it is here."""
-
-pytestmark = pytest.mark.skipif(
-    not PYTHON.is_file(), reason="no environment of trl here; scripts/peer-environment trl makes it"
-)
 
 
 def random_case(seed: int, loss_type: str, level: str) -> dict[str, Any]:
@@ -58,7 +54,7 @@ CASES = [random_case(seed, *form) for form in FORMS for seed in range(12)]
 def theirs() -> Any:
     asked = json.dumps({"cases": CASES, "lengths": LENGTHS})
     script = Path(__file__).with_name("trl_oracle.py")
-    done = subprocess.run([PYTHON, str(script)], input=asked, capture_output=True, text=True, timeout=110)
+    done = subprocess.run([interpreter("trl"), str(script)], input=asked, capture_output=True, text=True, timeout=110)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout.splitlines()[-1])
 
