@@ -143,6 +143,22 @@ async def test_the_routes_about_a_suite(tmp_path: Path) -> None:
             assert response.status == 404
 
 
+async def test_an_mcp_session_that_names_no_task_opens_its_episode_when_it_needs_one(tmp_path: Path) -> None:
+    async with hub(tmp_path) as served, aiohttp.ClientSession() as http:
+        url = f"{served.url}/openenv/forks/mcp"
+
+        async def ask(method: str, **params: Any) -> dict[str, Any]:
+            body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+            return dict((await call(http, url, **body))[1]["result"])
+
+        session = (await ask("openenv/session/create"))["session_id"]
+        assert len(served.dispatcher.table) == 0
+        assert "submit_answer" in [tool["name"] for tool in (await ask("tools/list", session_id=session))["tools"]]
+        assert len(served.dispatcher.table) == 1
+        assert (await ask("openenv/session/close", session_id=session))["closed"] is True
+        await until(lambda: len(served.dispatcher.table) == 0)
+
+
 async def test_an_mcp_session_of_openenv_is_closed_once(tmp_path: Path) -> None:
     async with hub(tmp_path) as served, aiohttp.ClientSession() as http:
         url = f"{served.url}/openenv/fakes/mcp"

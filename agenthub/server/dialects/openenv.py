@@ -136,7 +136,10 @@ class OpenEnv:
             if own is not None:
                 return {"session_id": own.id}
             player = self.player(request, LEASE_S)
-            await player.reset({key: value for key, value in params.items() if key != "session_id"})
+            wanted = {key: value for key, value in params.items() if key != "session_id"}
+            # OpenEnv's client names no task here and resets next: an episode by chance would be one for nothing.
+            if wanted:
+                await player.reset(wanted)
             try:
                 return {"session_id": self._sessions.add(caller.owner, player).id}
             except WireError:
