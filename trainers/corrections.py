@@ -16,6 +16,8 @@ from agenthub.trainers.types import EXPERT, Batch, Bools, Doubles
 __all__ = ["MIS", "OPSM", "TIS", "IcePop", "NoCorrection", "Rejection"]
 
 LOG_RATIO_BOUND = 20.0
+ROUNDING = 1e-9
+"""A ratio is the exponential of a difference: one that is a bound but for this share of it is within."""
 LEVELS = ("sequence", "token")
 
 
@@ -102,7 +104,7 @@ class MIS(TIS):
 
     def cut(self, ratios: Doubles) -> Doubles:
         """What becomes of the ratios."""
-        return np.where(ratios <= self.cap, ratios, 0.0)
+        return np.where(ratios <= self.cap * (1.0 + ROUNDING), ratios, 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +125,8 @@ class IcePop(TIS):
 
     def cut(self, ratios: Doubles) -> Doubles:
         """What becomes of the ratios."""
-        return np.where((ratios >= self.low) & (ratios <= self.high), ratios, 0.0)
+        low, high = self.low * (1.0 - ROUNDING), self.high * (1.0 + ROUNDING)
+        return np.where((ratios >= low) & (ratios <= high), ratios, 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -122,14 +122,18 @@ class SimpleTIR:
             raise ValueError(f"acc_low {self.acc_low} and acc_high {self.acc_high} must rise within 0 to 1")
 
     def void_turns(self, batch: Batch) -> Bools:
-        """bool[K]: turns that are void; by `text`, none after an answer, which ended the published rollout."""
+        """bool[K]: turns that are void; by `text`, none after an answer, which ended the published rollout.
+
+        That rollout cut a turn's text after its first complete code block, so that an answer there was none.
+        """
         if self.predicate == "facts":
             return np.array([void_by_facts(turn) for turn in batch.turns], bool)
         ended: set[int] = set()
         void = np.zeros(len(batch.turns), bool)
         for k, (turn, n) in enumerate(zip(batch.turns, batch.trajectory_of_turn.tolist(), strict=True)):
             void[k] = n not in ended and void_by_text(turn, self.code_pattern, self.answer_marker)
-            if self.answer_marker in turn.text:
+            code = re.search(self.code_pattern, turn.text)
+            if self.answer_marker in turn.text[: code.end() if code else None]:
                 ended.add(n)
         return void
 

@@ -21,15 +21,18 @@ class SoftOverlong:
 
     max_length: int = 256
     cache: int = 64
+    """Sampled tokens; 0 leaves the step alone."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.cache <= self.max_length:
-            raise ValueError(f"cache {self.cache} must be above 0 and at most max_length {self.max_length}")
+        if not 0 <= self.cache <= self.max_length:
+            raise ValueError(f"cache {self.cache} must be in 0 to max_length {self.max_length}")
 
     def penalty(self, length: float) -> float:
         """Of a trajectory with so many sampled tokens."""
         free = self.max_length - self.cache
-        return 0.0 if length <= free else max(-1.0, (free - length) / self.cache)
+        if length <= free:
+            return 0.0
+        return -1.0 if length >= self.max_length else (free - length) / self.cache
 
     def component(self, batch: Batch) -> Doubles:
         """f64[N]"""

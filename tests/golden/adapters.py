@@ -30,6 +30,9 @@ CPU = torch.device("cpu")
 def options(case: Case, drop: Sequence[str] = (), **names: str) -> dict[str, Any]:
     """The case's parameters as options, renamed, less those that say how the case is read."""
     params = {key: value for key, value in case["params"].items() if key not in drop}
+    if params.get("eps") == 0:
+        # A plug-in refuses to divide by nothing; this is the same to every digit that a case gives.
+        params["eps"] = 1e-12
     return {names.get(key, key): value for key, value in params.items()}
 
 
@@ -69,12 +72,22 @@ def run(plugin: Any, batch: Batch, lp: Tensor, A: Tensor, state: LossState | Non
     return terms, loss, slope
 
 
+def advantages_of(case: Case) -> list[float]:
+    """Those that a row of ratios is tried with: one of either sign where the case names none."""
+    return list(np.atleast_1d(case["input"].get("advantage", [1.0, -1.0])).tolist())
+
+
+def log(ratio: float) -> float:
+    """Padding may have a ratio or a probability of 0."""
+    return math.log(ratio) if ratio else -math.inf
+
+
 def by_sign(case: Case, plugin: Any, key: str) -> Answer:
     """Token losses and slopes of one row of ratios, with a positive and a negative advantage."""
     ratios = case["input"][key]
     out: Answer = {}
     batch = flat([Row(mask=[1] * len(ratios), old=[0.0] * len(ratios))])
-    for advantage in case["input"].get("advantage", [1.0, -1.0]):
+    for advantage in advantages_of(case):
         lp = torch.tensor(ratios, dtype=torch.float64).log().requires_grad_(True)
         terms, _, slope = run(plugin, batch, lp, torch.full_like(lp, advantage).detach())
         sign = "pos" if advantage > 0 else "neg"
@@ -82,16 +95,29 @@ def by_sign(case: Case, plugin: Any, key: str) -> Answer:
     return out
 
 
+def simpletir_options(case: Case, drop: Sequence[str] = ()) -> dict[str, Any]:
+    """The case's parameters as the filter's options, by the published code's names as well."""
+    params, known = case["params"], options(case, drop=("mask_void_turns", "remove_clip", *drop))
+    if params.get("remove_clip"):
+        known["truncated"] = "drop"
+    if not params.get("mask_void_turns", True):
+        known["effect"] = "none"
+    return known
+
+
 def void_detect(case: Case) -> Answer:
     params = case["params"]
-    flags = {"DOTALL": "s", "IGNORECASE": "i", "MULTILINE": "m"}
-    used = "".join(flags[name] for name in re.split(r"[|, ]+", params.get("flags", "")) if name)
+    # As re has them, in full or short; the published expression has DOTALL.
+    given = params.get("flags", "DOTALL")
+    names = re.split(r"[|, ]+", given) if isinstance(given, str) else given
+    flags = {"DOTALL": "s", "IGNORECASE": "i", "MULTILINE": "m", "S": "s", "I": "i", "M": "m"}
+    used = "".join(flags[name.removeprefix("re.")] for name in names if name)
     known: dict[str, Any] = {"predicate": "text"}
     if "code_regex" in params:
         known["code_pattern"] = (f"(?{used})" if used else "") + params["code_regex"]
     if "answer_marker" in params:
         known["answer_marker"] = params["answer_marker"]
-    plugin = make("filter", "simpletir", known | options(case, drop=("code_regex", "flags", "answer_marker")))
+    plugin = make("filter", "simpletir", known | simpletir_options(case, drop=("code_regex", "flags", "answer_marker")))
     out: Answer = {}
     for name, texts in case["input"]["trajectories"].items():
         batch = flat([Row(mask=[1] * len(texts), turn=range(len(texts)), texts=texts)])
@@ -103,16 +129,18 @@ def void_detect(case: Case) -> Answer:
 
 def void_masks(case: Case) -> Answer:
     kinds, voids = case["input"]["token_kind"], case["input"]["void"]
+    kinds = table(kinds) * (1 if isinstance(kinds[0], list) else len(voids))
+    cut = case["input"].get("truncated", [False] * len(voids))
     rows = []
-    for row, void in zip(table(kinds) * (1 if isinstance(kinds[0], list) else len(voids)), voids, strict=True):
+    for row, void, truncated in zip(kinds, voids, cut, strict=True):
         mask = [int(kind == "act") for kind in row]
         # Each run of action tokens is a turn; what stands before the next one is in that one's prompt.
         begins = np.diff([0, *mask]) > 0
         turn = np.maximum(np.cumsum(begins) - 1, 0).tolist()
         texts = ["```python\n1\n```"] * max(turn) + ["so be it" if void else "\\boxed{1}"]
-        rows.append(Row(mask=mask, turn=turn, texts=texts))
+        rows.append(Row(mask=mask, turn=turn, texts=texts, truncated=bool(truncated)))
     batch = flat(rows)
-    filtered = make("filter", "simpletir", options(case)).apply(batch)
+    filtered = make("filter", "simpletir", simpletir_options(case)).apply(batch)
     return {
         "loss_mask": per_row(batch, filtered.in_loss.astype(int)),
         "stat_mask": filtered.in_stats.astype(int).tolist(),
@@ -121,27 +149,40 @@ def void_masks(case: Case) -> Answer:
 
 
 def void_and_grpo(case: Case) -> Answer:
-    given, params = case["input"], case["params"]
-    rows = [
-        Row(mask=[1] * size, old=[0.0] * size, reward=reward, group=group, texts=["hm" if void else "\\boxed{1}"])
-        for reward, void, size, group in zip(
-            given["rewards"], given["void"], given["action_tokens"], groups(case, len(given["rewards"])), strict=True
-        )
-    ]
-    batch = flat(rows)
-    batch = batch.with_filter(make("filter", "simpletir", {}).apply(batch))
-    advantage = make("credit", "grpo", options(case, drop=("agg", "max_len", "clip_low", "clip_high"))).advantage(batch)
-    ratio = np.broadcast_to(np.asarray(given["ratio"], np.float64), batch.trajectories)[batch.trajectory_of_token]
-    lp = torch.tensor(np.log(ratio), requires_grad=True)
-    clips = {"clip_high": 0.28} | {key: params[key] for key in ("clip_low", "clip_high") if key in params}
-    loss = make("loss", "ppo", {"aggregation": params["agg"], "max_length": params.get("max_len", 0)} | clips)
-    return {"advantages": first_of(batch, advantage), "loss": run(loss, batch, lp, torch.tensor(advantage))[1].item()}
+    given, sizes = case["input"], case["input"]["action_tokens"]
+    of_loss = {"agg": "aggregation", "max_len": "max_length", "clip_low": "clip_low", "clip_high": "clip_high"}
+    of_loss["dual_clip_c"] = "dual_clip"
+    credit = make("credit", "grpo", options(case, drop=list(of_loss)))
+
+    def played(sizes: Sequence[int]) -> tuple[Batch, np.ndarray[Any, Any]]:
+        rows = [
+            Row(mask=[1] * size, old=[0.0] * size, reward=reward, group=group, texts=["hm" if void else "\\boxed{1}"])
+            for reward, void, size, group in zip(
+                given["rewards"], given["void"], sizes, groups(case, len(sizes)), strict=True
+            )
+        ]
+        batch = flat(rows)
+        batch = batch.with_filter(make("filter", "simpletir", {}).apply(batch))
+        return batch, credit.advantage(batch)
+
+    batch, advantage = played(sizes)
+    ratios = given["ratio"] if isinstance(given["ratio"], list) else [given["ratio"]] * len(sizes)
+    ratio = [np.broadcast_to(np.asarray(one, np.float64), size) for one, size in zip(ratios, sizes, strict=True)]
+    lp = torch.tensor(np.log(np.concatenate(ratio)), requires_grad=True)
+    known = {new: case["params"][old] for old, new in of_loss.items() if old in case["params"]}
+    loss = make("loss", "ppo", {"clip_high": 0.28} | known)
+    # A trajectory without tokens has an advantage as well: that of one with a token.
+    shown = first_of(*played([max(size, 1) for size in sizes]))
+    return {"advantages": shown, "loss": run(loss, batch, lp, torch.tensor(advantage))[1].item()}
 
 
 def group_gate(case: Case) -> Answer:
     given = case["input"]["groups"]
     batch = flat([Row(reward=reward, group=name, texts=["\\boxed{1}"]) for name in given for reward in given[name]])
-    return {"keep_group": dict(make("filter", "simpletir", options(case)).apply(batch).keep_group)}
+    # The filter's own gate is open; what a case leaves out is as published.
+    published = {"min_n": 4, "std_min": 1e-3, "acc_low": 0.1, "acc_high": 0.9}
+    plugin = make("filter", "simpletir", published | simpletir_options(case))
+    return {"keep_group": dict(plugin.apply(batch).keep_group)}
 
 
 def simpletir(case: Case) -> Answer:
@@ -183,7 +224,7 @@ def otb(name: str) -> Callable[[Case], Answer]:
                 turn_rewards=[r * m for r, m in zip(given["token_rewards"][n], mask, strict=True)],
                 outcome=0.0,
                 group=group,
-                old=[math.log(p) for p in given["prob_of_sampled_token"][n]],
+                old=[log(p) for p in given["prob_of_sampled_token"][n]],
                 scores={"sum_pi_sq": given["sum_pi_sq"][n]},
             )
             for n, (mask, group) in enumerate(zip(masks, groups(case, len(masks)), strict=True))
@@ -199,6 +240,8 @@ def gigpo(case: Case) -> Answer:
     given = case["input"]
     names = list(given["trajectories"])
     group = given.get("group", 0)
+    if isinstance(group, list):
+        group = dict(zip(names, group, strict=True))
     rows = [
         Row(
             mask=[1] * len(one["states"]),
@@ -268,8 +311,11 @@ def thor(case: Case) -> Answer:
     opened = plugin.opens(flat(roots))
     prefix, suffix = given["prefix_tokens"], given["suffix_tokens"]
     passes = given["suffix_execution_pass"]
-    if len(opened) > 1 and not isinstance(passes[0], list):
-        passes = np.reshape(passes, (len(opened), -1)).tolist()
+    rows = table(passes) if opened else []
+    if len(opened) > 1 and rows[0] is passes:
+        # Each failing trajectory has its own suffixes, one row of them after the other.
+        size = case["params"].get("n_suffix", len(passes) // len(opened))
+        rows = [passes[first : first + size] for first in range(0, len(passes), size)]
     grown = [
         Row(
             mask=[1] * (prefix + suffix),
@@ -279,17 +325,19 @@ def thor(case: Case) -> Answer:
             fork_turn=1,
             parent=parent,
         )
-        for parent, row in zip(opened, table(passes), strict=False)
+        for parent, row in zip(opened, rows, strict=False)
         for value in row
     ]
     batch = flat([*roots, *grown])
     kept = make("filter", "thor", {}).apply(batch)
     advantage = plugin.advantage(batch.with_filter(kept))
-    suffixes = range(len(roots), batch.trajectories)
-    by_suffix = [float(advantage[batch.trajectory_of_token == n][-1]) for n in suffixes]
+    by_suffix = [float(advantage[batch.trajectory_of_token == n][-1]) for n in range(len(roots), batch.trajectories)]
+    ends = np.cumsum([len(row) for row in rows]).tolist()
     return {
         "step_group_from": opened,
-        "advantages": shaped_like(passes, np.reshape(by_suffix, (len(table(passes)), -1)).tolist()),
+        "advantages": [by_suffix[end - len(row) : end] for end, row in zip(ends, rows, strict=True)]
+        if passes and isinstance(passes[0], list)
+        else by_suffix,
         "loss_mask_row": kept.in_loss[batch.trajectory_of_token == len(roots)].astype(int).tolist(),
     }
 
@@ -305,7 +353,9 @@ def aepo_credit(case: Case) -> Answer:
 
 
 def ppo_clip(case: Case) -> Answer:
-    return by_sign(case, make("loss", "ppo", options(case, dual_clip_c="dual_clip") | SUM), "ratio")
+    # What a case leaves out is DAPO's.
+    plugin = make("loss", "ppo", {"clip_high": 0.28} | options(case, dual_clip_c="dual_clip") | SUM)
+    return by_sign(case, plugin, "ratio")
 
 
 SUM = {"aggregation": "token-sum"}
@@ -315,7 +365,7 @@ def aggregation(case: Case) -> Answer:
     rows = case["input"]["token_loss"]
     batch = flat([Row(mask=mask) for mask in case["input"]["mask"]])
     loss = torch.tensor([value for row in rows for value in row], dtype=torch.float64)
-    mask, length = torch.tensor(batch.action_mask), case["params"].get("max_len", 0)
+    mask, length = torch.tensor(batch.action_mask), case["params"].get("max_len", max(map(len, rows)))
     axes = Axes.of(batch, CPU)
     return {mode: aggregate(loss, mask, axes, mode, max_length=length).item() for mode in case["expected"]}
 
@@ -343,8 +393,8 @@ def gspo(name: str) -> Callable[[Case], Answer]:
         terms, loss, slope = run(plugin, batch, lp, A, state)
         inside = [np.flatnonzero((batch.sample_of_token == s) & batch.action_mask) for s in range(batch.samples)]
         return {
-            "seq_ratio": [ratio[int(rows[0])].item() for rows in inside],
-            "seq_loss": [terms[0].loss[rows].mean().item() for rows in inside],
+            "seq_ratio": [ratio[int(rows[0])].item() if rows.size else 1.0 for rows in inside],
+            "seq_loss": [terms[0].loss[rows].mean().item() if rows.size else 0.0 for rows in inside],
             "token_ratio_value": per_row(batch, ratio.detach().numpy()),
             "token_loss": per_row(batch, terms[0].loss.detach().numpy()),
             "loss": loss.item(),
@@ -370,7 +420,7 @@ def minirl(case: Case) -> Answer:
     batch = flat(
         [Row(mask=[1] * theta_mu.size, old=[0.0] * theta_mu.size, rollout=list(np.log(theta_old.numpy() / theta_mu)))]
     )
-    for advantage in given["advantage"]:
+    for advantage in advantages_of(case):
         lp = theta_old.log().requires_grad_(True)
         A = torch.full_like(theta_old, advantage)
         _, _, slope = run(plugin, batch, lp, A)
@@ -444,14 +494,14 @@ def _with_rate(batch: Batch, solved: int, peers: int) -> Batch:
 
 
 def opmd(case: Case) -> Answer:
-    given, tau = case["input"], case["params"]["tau"]
+    given, known = case["input"], options(case, drop=("baseline",))
     baselines = case["params"].get("baseline", ["mean", "logavgexp"])
-    rows = [Row(reward=r, old=[lp]) for r, lp in zip(given["rewards"], given["logp"], strict=True)]
-    batch, out = flat(rows), Answer()
+    of_rows = zip(given["rewards"], given["logp"], groups(case, len(given["rewards"])), strict=True)
+    batch, out = flat([Row(reward=r, old=[lp], group=group) for r, lp, group in of_rows]), Answer()
     for baseline in [baselines] if isinstance(baselines, str) else baselines:
-        advantage = make("credit", "opmd", {"baseline": baseline, "tau": tau}).advantage(batch)
+        advantage = make("credit", "opmd", {"baseline": baseline} | known).advantage(batch)
         lp = torch.tensor(given["logp"], dtype=torch.float64, requires_grad=True)
-        terms, loss, _ = run(make("loss", "opmd", {"tau": tau}), batch, lp, torch.tensor(advantage))
+        terms, loss, _ = run(make("loss", "opmd", known), batch, lp, torch.tensor(advantage))
         out |= {f"adv_{baseline}": first_of(batch, advantage), f"loss_{baseline}": loss.item()}
         out[f"token_loss_{baseline}"] = terms[0].loss.tolist()
     return out
@@ -460,7 +510,7 @@ def opmd(case: Case) -> Answer:
 def chord(case: Case) -> Answer:
     given, params = case["input"], case["params"]
     scheduled = make("loss", "chord", options(case, drop=("mu_for_mix",)))
-    mu = params.get("mu_for_mix", 0.0)
+    mu = params.get("mu_for_mix", scheduled.peak)
     mixing = make("loss", "chord", {"peak": mu, "valley": mu})
     expert = given["sft_token_logp"]
     batch = flat([Row(old=[0.0]), Row(mask=[1] * len(expert), old=[0.0] * len(expert), policy=EXPERT)])
@@ -503,11 +553,11 @@ def g_opd(case: Case) -> Answer:
     student = given["student_logp"]
     scores = {"ref_logprobs": given["ref_logp"], "teacher_logprobs": given["teacher_logp"]}
     batch = flat([Row(mask=[1] * len(student), old=student, scores=scores)])
-    wanted = case["params"]["lambda"]
-    return {
-        f"adv_lambda{lam:g}": make("credit", "g_opd", {"lam": lam}).advantage(batch).tolist()
-        for lam in (wanted if isinstance(wanted, list) else [wanted])
-    }
+    out: Answer = {}
+    for lam in np.atleast_1d(case["params"].get("lambda", [1.0, 1.25])).tolist():
+        advantage = make("credit", "g_opd", {"lam": lam}).advantage(batch).tolist()
+        out |= {f"adv_lambda{lam:g}": advantage, f"adv_lambda{lam}": advantage}
+    return out
 
 
 def kl(case: Case) -> Answer:
@@ -544,7 +594,7 @@ def correction(name: str) -> Callable[[Case], Answer]:
         given = case["input"]["ratio_train_over_rollout"]
         masks = table(case["input"].get("mask", [[1] * len(row) for row in table(given)]))
         rows = [
-            Row(mask=mask, old=[math.log(r) for r in ratios], rollout=[0.0] * len(mask))
+            Row(mask=mask, old=[log(r) for r in ratios], rollout=[0.0] * len(mask))
             for mask, ratios in zip(masks, table(given), strict=True)
         ]
         known = options(case, drop=("mode",), batch_normalize="normalise")
@@ -557,7 +607,10 @@ def correction(name: str) -> Callable[[Case], Answer]:
             "keep": shaped_like(given, per_row(batch, keep.astype(int))),
         }
         if hasattr(plugin, "ratios"):
-            raw = [float(plugin.ratios(batch)[batch.sample_of_token == s].max()) for s in range(batch.samples)]
+            rows_raw = per_row(batch, plugin.ratios(batch))
+            # One of a sequence: that of any action token.
+            one = [[r for r, m in zip(*pair, strict=True) if m] or [1.0] for pair in zip(rows_raw, masks, strict=True)]
+            raw: list[Any] = [row[0] for row in one] if plugin.level == "sequence" else rows_raw
             out["raw"] = raw if isinstance(given[0], list) else raw[0]
         return out
 
@@ -594,16 +647,15 @@ def limr(case: Case) -> Answer:
 
 
 def scaling_inter(case: Case) -> Answer:
-    rounds, size = case["params"]["rounds"], case["params"].get("steps_scaling_inter", 1)
+    known = options(case, steps_scaling_inter="updates_per_stage")
 
-    def horizon(step: int, every: int) -> int:
-        plugin = make("rollout", "scaling_inter", {"rounds": rounds, "updates_per_stage": every})
-        return int(plugin.horizon(step))
+    def horizon(step: int, every: Mapping[str, int]) -> int:
+        return int(make("rollout", "scaling_inter", {**known, **every}).horizon(step))
 
-    out: Answer = {"max_turns": [horizon(step, size) for step in case["input"].get("steps", [])]}
+    out: Answer = {"max_turns": [horizon(step, {}) for step in case["input"].get("steps", [])]}
     for key, rows in case["expected"].items():
         if found := re.fullmatch(r"at_S(\d+)", key):
-            out[key] = {step: horizon(int(step), int(found.group(1))) for step in rows}
+            out[key] = {step: horizon(int(step), {"updates_per_stage": int(found.group(1))}) for step in rows}
     return out
 
 
@@ -635,19 +687,27 @@ def arpo(case: Case) -> Answer:
 def aepo_rollout(case: Case) -> Answer:
     given, params = case["input"], case["params"]
     if "H_tool_mean" in given:
-        plugin = make("rollout", "aepo", {"balance": params["beta"]})
+        plugin, k = make("rollout", "aepo", options(case, drop=("k",), beta="balance")), params["k"]
         means = np.atleast_1d(given["H_tool_mean"]).tolist()
         answer = {
-            "m_float": [plugin.roots_exact(params["k"], given["H_root"], mean) for mean in means],
-            "m": [plugin.roots(params["k"], given["H_root"], mean) for mean in means],
+            "m_float": [plugin.roots_exact(k, given["H_root"], mean) for mean in means],
+            "m": [plugin.roots(k, given["H_root"], mean) for mean in means],
         }
-        answer["branches"] = [params["k"] - m for m in answer["m"]]
-        return answer
-    form = re.fullmatch(r"min\(1(?:\.0)?,(?:([\d.]+)\*l|l\*([\d.]+)|l/([\d.]+))\)", params["p_hat"].replace(" ", ""))
-    assert form, params["p_hat"]
-    penalty = 1.0 / float(form.group(3)) if form.group(3) else float(form.group(1) or form.group(2))
-    plugin = make("rollout", "aepo", {"penalty": penalty})
+        answer["branches"] = [k - m for m in answer["m"]]
+        return answer if isinstance(given["H_tool_mean"], list) else {key: row[0] for key, row in answer.items()}
+    plugin = make("rollout", "aepo", {"penalty": slope_of(params["p_hat"])} if "p_hat" in params else {})
     return {"P": [plugin.damped(given["P_base"], run_length) for run_length in given["consecutive"]]}
+
+
+def slope_of(form: str) -> float:
+    """That of a line in `l` held below 1: min(1, 0.25*l), min(l/4, 1)."""
+    number = r"(?:\d+\.?\d*|\.\d+)(?:e-?\d+)?"
+    line = rf"(?:({number})\*)?l(?:\*({number}))?(?:/({number}))?"
+    text = re.sub(r"min\((.*),1(?:\.0*)?\)", r"min(1,\1)", form.replace(" ", ""))
+    found = re.fullmatch(rf"min\(1(?:\.0*)?,{line}\)", text)
+    assert found, form
+    before, after, under = (float(one or 1.0) for one in found.groups())
+    return before * after / under
 
 
 def overlong(case: Case) -> Answer:
@@ -669,12 +729,13 @@ def rlcr(case: Case) -> Answer:
 
 def vision_zero(case: Case) -> Answer:
     plugin, given = make("roles", "vision_zero", options(case)), case["input"]
-    votes, players = given["votes"], given["N"]
-    return {
-        "detective_caught": plugin.detective(votes["detective"], players, caught=True),
-        "detective_missed": plugin.detective(votes["detective"], players, caught=False),
-        "spy": plugin.spy(votes["spy"], players),
-    }
+    votes, out = given["votes"], Answer()
+    # One spy among the civilians.
+    players = given["N"] if "N" in given else given["n_civilians"] + 1
+    if "detective" in votes:
+        for caught, name in ((True, "caught"), (False, "missed")):
+            out[f"detective_{name}"] = plugin.detective(votes["detective"], players, caught=caught)
+    return out | ({"spy": plugin.spy(votes["spy"], players)} if "spy" in votes else {})
 
 
 ADAPTERS: dict[tuple[str, str], Callable[[Case], Answer]] = {

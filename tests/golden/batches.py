@@ -36,6 +36,7 @@ class Row:
     """Failed calls of each turn; each has one call more than fails."""
     old: Values = ()
     rollout: Values = ()
+    truncated: bool = False
     policy: str = "policy"
     fork_turn: int = -1
     parent: int = -1
@@ -93,7 +94,7 @@ def flat(rows: Sequence[Row]) -> Batch:
         group_of_trajectory=np.array([names.index(str(row.group)) for row in rows], np.int32),
         rewards=rewards,
         outcomes=np.array([row.reward if row.outcome is None else row.outcome for row in rows], np.float64),
-        truncated=np.zeros(len(rows), bool),
+        truncated=np.array([row.truncated for row in rows], bool),
         in_loss=mask,
         in_stats=np.ones(len(rows), bool),
         old_logprobs=old,

@@ -36,4 +36,4 @@ def agrees(expected: Any, actual: Any, tol: float, where: str) -> None:
 @pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])
 def test_golden(case: dict[str, Any]) -> None:
     adapter = ADAPTERS[case["kind"], case["plugin"]]
-    agrees(case["expected"], adapter(case), case["tol"], case["id"])
+    agrees(case["expected"], adapter({"params": {}} | case), case["tol"], case["id"])

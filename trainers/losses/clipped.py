@@ -105,8 +105,10 @@ class Bounds:
 
     @property
     def pos_over_neg(self) -> float:
-        """Infinite where nothing is negative."""
-        return self.positive / self.negative if self.negative else float("inf")
+        """Infinite where nothing is negative, 0 where there is no advantage at all."""
+        if self.negative:
+            return self.positive / self.negative
+        return float("inf") if self.positive else 0.0
 
     @property
     def pos_share(self) -> float:

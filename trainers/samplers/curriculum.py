@@ -165,9 +165,14 @@ class Limr(_Measured):
         """f64[tasks]; a task always solved gives 1 where the mean is 1 throughout.
 
         Args:
-            rewards: [tasks][visits]. mean: [visits]; None takes it over the tasks.
+            rewards: [tasks][visits]; a visit that is not there, at the end or as a NaN, is as the one before it.
+            mean: [visits]; None takes it over the tasks.
         """
-        r = np.asarray(rewards, np.float64)
+        r = np.full((len(rewards), max(map(len, [*rewards, () if mean is None else mean]))), np.nan)
+        for row, of_task in zip(r, rewards, strict=True):
+            row[: len(of_task)] = of_task
+        for visit in range(1, r.shape[1]):
+            r[:, visit] = np.where(np.isnan(r[:, visit]), r[:, visit - 1], r[:, visit])
         m = r.mean(axis=0) if mean is None else np.asarray(mean, np.float64)
         room = float(((1.0 - m) ** 2).sum())
         off = ((r - m) ** 2).sum(axis=1)
