@@ -18,7 +18,7 @@ from agenthub.trainers.attention import NAME, attend, layout_of, varlen_kernel
 from agenthub.trainers.logits import Scores
 from agenthub.trainers.packing import packs
 from agenthub.trainers.types import Batch, Bools
-from agenthub.trainers.view import LOGITS, View, hidden_states, token_scores, views
+from agenthub.trainers.view import View, hidden_states, most_logits, token_scores, views
 
 __all__ = ["Door", "States"]
 
@@ -38,19 +38,20 @@ class States(NamedTuple):
 class Door(torch.nn.Module):
     """A causal language model of transformers that scores chosen tokens of views."""
 
-    def __init__(self, model: Any, *, dtype: torch.dtype | None = None, elements: int = LOGITS) -> None:
+    def __init__(self, model: Any, *, dtype: torch.dtype | None = None, elements: int | None = None) -> None:
         """
         Args:
             dtype: in which the model computes; None is that of its weights.
-            elements: most logits that are held at once.
+            elements: most logits that are held at once; None is what suits the device.
 
         Raises:
             UserError: the model changes its logits in a way that is not known here.
         """
         super().__init__()
-        self.model, self.elements = model, elements
+        self.model = model
         self.dtype = dtype or next(model.parameters()).dtype
         self.device: torch.device = next(model.parameters()).device
+        self.elements = elements or most_logits(self.device)
         _check_logits(model)
         self.why_padded: str | None = _why_padded(model)
         """Why views are padded rows; None where they are packed."""

@@ -9,7 +9,6 @@ from pydantic import Field, model_validator
 
 from agenthub.config import ConfigModel
 from agenthub.errors import UserError
-from agenthub.trainers.view import LOGITS
 
 __all__ = ["LearnerConfig", "device_of"]
 
@@ -29,7 +28,9 @@ class LearnerConfig(ConfigModel):
     )
     offload: bool = Field(default=False, description="weights and the optimiser's states lie in the host's memory")
     timeout_s: float = Field(default=600.0, ge=1.0, description="how long a process waits for the others in an update")
-    logits: int = Field(default=LOGITS, ge=1, description="most logits that are held at once")
+    logits: int | None = Field(
+        default=None, ge=1, description="most logits that are held at once; null is 2^24 on a CPU, 2^27 on a GPU"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> LearnerConfig:

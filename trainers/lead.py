@@ -25,6 +25,7 @@ from agenthub.trainers.plugins import Credit, Loss
 from agenthub.trainers.ranks import ALONE, Ranks
 from agenthub.trainers.scoring import Models
 from agenthub.trainers.sharded import checkpoint_activations, gather, spread, write_shards
+from agenthub.trainers.slim import slim
 from agenthub.trainers.types import Batch, Doubles
 
 __all__ = ["Leader", "dismissed", "follow", "learner_of", "shares"]
@@ -165,11 +166,14 @@ def learner_of(
         UserError: a device or a number of processes that is not here.
     """
     config.check(ranks.size)
-    model = model.to(device_of(config)).eval()
+    device = device_of(config)
+    model = model.to(device).eval()
     others = beside(model)
     dtype = getattr(torch, config.precision)
     spreads = shares(config, ranks.size)
     whole = copy.deepcopy(model).to(dtype) if spreads and ranks.rank == 0 else None
+    if dtype != torch.float32 and device.type == "cuda":
+        slim(model)
     door = Door(model, dtype=dtype, elements=config.logits)
     if config.checkpointing:
         checkpoint_activations(model)

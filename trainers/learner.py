@@ -193,7 +193,7 @@ class Learner:
         """Fill the parameters' gradient for the whole batch and say what came out; no step is taken."""
         # Gradients of 0 and not None: a step without any advantage still moves by the optimiser's momentum.
         for parameter in self._parameters:
-            parameter.grad = torch.zeros_like(parameter)
+            _clear(parameter)
         A = torch.as_tensor(np.array(advantage, np.float32), device=self._device)
         w = torch.ones_like(A) if weights is None else torch.as_tensor(np.array(weights), device=self._device)
         chosen = batch.in_loss & (advantage != 0.0) if self._inert else batch.in_loss
@@ -220,7 +220,7 @@ class Learner:
         if self._optim.grad_clip is not None:
             # As torch clips, with the norm that is known already.
             scale = min(self._optim.grad_clip / (row.norm + 1e-6), 1.0)
-            torch._foreach_mul_([p.grad for p in self._parameters if p.grad is not None], scale)
+            torch._foreach_mul_(self._gradients(), scale)
         self.optimiser.step()
         self._states = [
             one.advance(state, row.metrics) if state else state
@@ -261,8 +261,14 @@ class Learner:
             torch.autograd.backward([part.lp, part.logsumexp], mine)
 
     def _norm(self) -> float:
-        norm = torch.nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
-        return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+        norm = torch.nn.utils.get_total_norm(self._gradients())
+        if self._ranks.size > 1:
+            norm = self._ranks.total(norm.square()).sqrt()
+        return float(norm)
+
+    def _gradients(self) -> list[Tensor]:
+        """This rank's part of each. Tensors of shards would be told apart one by one on every call."""
+        return [_local(p.grad) for p in self._parameters if p.grad is not None]
 
     @property
     def notes(self) -> list[str]:
@@ -294,6 +300,20 @@ class Learner:
         self._states = [dict(values) for values in state["losses"]]
         if self.beside.critic is not None:
             self.beside.critic.load_state_dict(state["critic"])
+
+
+def _clear(parameter: Tensor) -> None:
+    """Make its gradient 0."""
+    if isinstance(parameter.grad, DTensor):
+        _local(parameter.grad).zero_()
+    else:
+        parameter.grad = torch.zeros_like(parameter)
+
+
+@torch.no_grad()
+def _local(tensor: Tensor) -> Tensor:
+    local: Tensor = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return local
 
 
 def _token_rows(batch: Batch, part: Ints) -> Any:

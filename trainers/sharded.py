@@ -69,7 +69,8 @@ def checkpoint_activations(model: Any) -> None:
         ValueError: the model cannot do it.
     """
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-    enable({"use_reentrant": False})
+    # Nothing is drawn in a block, so no state of random numbers has to be kept.
+    enable({"use_reentrant": False, "preserve_rng_state": False})
     for layer in layers_of(model):
         # Blocks look at this flag before they checkpoint; what is inside them stays in evaluation mode.
         layer.training = True

@@ -20,10 +20,12 @@ from agenthub.trainers.logits import Scores, token_logits
 from agenthub.trainers.packing import Indices, Pack, packs
 from agenthub.trainers.types import Batch, Bools
 
-__all__ = ["LOGITS", "View", "hidden_states", "token_scores", "views"]
+__all__ = ["LOGITS", "View", "hidden_states", "most_logits", "token_scores", "views"]
 
 LOGITS = 1 << 24
-"""Most logits that are held at once."""
+"""Most logits that are held at once on a CPU, where few fit its caches."""
+_LOGITS_GPU = 1 << 27
+"""On a GPU: each part reads the output layer's weight and writes its gradient anew, some 1 GB for 150,000 tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +128,11 @@ def _chosen(
     chosen = np.concatenate(tokens)
     found = {"before": np.concatenate(before), "targets": batch.ids[chosen].astype(np.int64), "tokens": chosen}
     return {name: torch.as_tensor(row, device=device) for name, row in found.items()}
+
+
+def most_logits(device: torch.device) -> int:
+    """How many are held at once where nothing is asked for."""
+    return _LOGITS_GPU if device.type == "cuda" else LOGITS
 
 
 def hidden_states(model: Any, view: View) -> Tensor:
