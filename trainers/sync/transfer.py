@@ -7,6 +7,7 @@ pack weights as the engines of vLLM 0.32 unpack them.
 from __future__ import annotations
 
 import base64
+import contextlib
 import importlib.util
 import pickle
 import socket
@@ -116,12 +117,14 @@ class Broadcast:
         group, rows = self._group, iter(weights)
         if group is None:
             raise RuntimeError("weights are sent before the workers were met")
-        for cut in until_over([meta.nbytes for meta in metas], self._buffer):
-            group.broadcast(torch.cat([flat(next(rows)[1]) for _ in range(cut.start, cut.stop)]), src=0)
-        self.settle()
+        with self.settled():
+            for cut in until_over([meta.nbytes for meta in metas], self._buffer):
+                group.broadcast(torch.cat([flat(next(rows)[1]) for _ in range(cut.start, cut.stop)]), src=0)
 
-    def settle(self) -> None:
-        """Wait for broadcasts that were only started."""
+    @contextlib.contextmanager
+    def settled(self) -> Iterator[None]:
+        """Broadcasts that the body only starts are over when it is left."""
+        yield
 
     def done(self) -> None:
         """As `Transfer`."""
@@ -138,6 +141,7 @@ class Nccl(Broadcast):
     """
 
     backend = "nccl"
+    _stream: Any = None
 
     def check(self, model: Any) -> None:
         """As `Transfer`."""
@@ -154,9 +158,19 @@ class Nccl(Broadcast):
         group: Broadcasts = module.trainer_init({"master_address": host, "master_port": port, "world_size": size})
         return group
 
-    def settle(self) -> None:
-        """As `Broadcast`."""
-        torch.cuda.current_stream().synchronize()
+    @contextlib.contextmanager
+    def settled(self) -> Iterator[None]:
+        """As `Broadcast`. All pushes go through one stream.
+
+        vLLM would make one for each thread that sends, and the memory that torch took on it would stay with it.
+        """
+        if self._stream is None:
+            self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        # The weights were written on the stream that is current before.
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            yield
+        self._stream.synchronize()
 
 
 class Ipc:
