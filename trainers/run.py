@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,7 @@ def load_models(recipe: Recipe) -> Models:
     """
     disable_progress_bar()
     torch.set_num_threads(recipe.optim.threads)
-    torch.use_deterministic_algorithms(recipe.deterministic)
+    _settle(recipe.deterministic)
     torch.manual_seed(recipe.seed)
     path = TINY if recipe.policy.model in (None, "tiny") else Path(str(recipe.policy.model))
     path, weights = _of_run(path)
@@ -88,6 +89,16 @@ def load_models(recipe: Recipe) -> Models:
     if recipe.policy.lora is not None:
         add_adapters(model, recipe.policy.lora)
     return Models(path=path, learner=model, tokenizer=tokenizer)
+
+
+def _settle(deterministic: bool) -> None:
+    """Let the same numbers give the same numbers, or let torch choose what is fastest."""
+    torch.use_deterministic_algorithms(deterministic)
+    # Torch then fills all memory that it takes, which finds who reads what was never written; nothing here does.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    if deterministic:
+        # Products of matrices on a GPU want it before the first one; older versions of torch refuse them without it.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def _of_run(path: Path) -> tuple[Path, Any]:
@@ -151,7 +162,7 @@ def beside(recipe: Recipe, model: Any) -> BesideModels:
     critic = Critic(model.config.hidden_size, recipe.critic, device) if recipe.critic else None
     return BesideModels(
         reference=_frozen(copy.deepcopy(model)) if recipe.reference == "initial" else None,
-        teacher=_frozen(load_model(TINY if recipe.teacher == "tiny" else Path(recipe.teacher))[0])
+        teacher=_frozen(load_model(TINY if recipe.teacher == "tiny" else Path(recipe.teacher), device=str(device))[0])
         if recipe.teacher
         else None,
         critic=critic,
