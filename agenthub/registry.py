@@ -88,6 +88,7 @@ _CORE: dict[str, dict[str, str]] = {
         "search": "agenthub.sandboxes.search.sandbox:SearchSandbox",
         "shell": "agenthub.sandboxes.shell.sandbox:ShellSandbox",
         "sql": "agenthub.sandboxes.sql.sandbox:SqlSandbox",
+        "table": "agenthub.sandboxes.table:TableSandbox",
     },
     "policy": {
         "embedded": "agenthub.policies.embedded:EmbeddedPolicy",
@@ -127,6 +128,7 @@ _CORE: dict[str, dict[str, str]] = {
         "regex": "agenthub.rewards.checks:regex",
         "search_utility": "agenthub.rewards.search:search_utility",
         "shell_tests": "agenthub.rewards.shell:shell_tests",
+        "spy": "agenthub.rewards.spy:spy",
         "sql_execution": "agenthub.rewards.sql:sql_execution",
         "squad_em": "agenthub.rewards.search:squad_em",
         "squad_f1": "agenthub.rewards.search:squad_f1",
@@ -146,6 +148,7 @@ _CORE: dict[str, dict[str, str]] = {
         "miniwob": "agenthub.generators.miniwob:generate",
         "multihop": "agenthub.generators.multihop:generate",
         "reasoning_gym": "agenthub.generators.reasoning:generate",
+        "spy": "agenthub.generators.spy:generate",
         "sql": "agenthub.generators.sql:generate",
     },
     "corpus": {"encyclopedia": "agenthub.generators.encyclopedia:articles"},
@@ -188,6 +191,7 @@ _TRAINER: dict[str, dict[str, str]] = {
         "polychromic": "agenthub.trainers.credit:Polychromic",
         "return_to_go": "agenthub.trainers.credit:ReturnToGo",
         "rloo": "agenthub.trainers.credit:RLOO",
+        "role_baseline": "agenthub.trainers.credit:RoleBaseline",
         "step_wise": "agenthub.trainers.credit:StepWise",
         "thor": "agenthub.trainers.credit:THOR",
         "tir_otb": "agenthub.trainers.credit:MultiTurnOTB",
@@ -243,7 +247,6 @@ _TRAINER: dict[str, dict[str, str]] = {
         "thor_backtrack": "agenthub.trainers.rollouts:ThorBacktrack",
         "turn_values": "agenthub.trainers.rollouts:TurnValues",
     },
-    "roles": {"vision_zero": "agenthub.trainers.shaping:VisionZero"},
     "sync": {
         "adapter": "agenthub.trainers.sync.vllm:AdapterSync",
         "embedded": "agenthub.trainers.sync.embedded:EmbeddedSync",
@@ -257,6 +260,7 @@ _EXPERIMENTAL: dict[str, dict[str, str]] = {
         "arpo": "that a branch's shared turns are found by its fork",
         "polychromic": "diversity is the share of distinct action texts",
         "return_to_go": "nothing: no paper, but its expectation is checked against a known gradient",
+        "role_baseline": "the decay, and that a baseline starts at 0",
         "turn_value_by_fork": "values are carried over the turns between two forks",
     },
     "loss": {
@@ -267,7 +271,6 @@ _EXPERIMENTAL: dict[str, dict[str, str]] = {
         "reval": "that turns after the first add their log-probabilities and no value of their own",
         "rl_sft": "the lengths of the phases, and that episodes go on being played while it imitates",
     },
-    "roles": {"vision_zero": "the arithmetic alone is checked: no suite plays it"},
     "rollout": {
         "aepo": "balance, the linear damping, the rounding, and that the probe is one of the roots",
         "arpo": "the mean of a turn's first entropies in nats, where the code sums the ten highest over log V",
@@ -279,7 +282,7 @@ _EXPERIMENTAL: dict[str, dict[str, str]] = {
         "hard_focus": "the share of hard tasks, and one group size for both stages",
         "staged": "the split lists its tasks from easy to hard",
     },
-    "shaping": {"rlcr": "how a confidence is written; no packaged suite asks for one"},
+    "shaping": {"rlcr": "how a confidence is written"},
 }
 
 

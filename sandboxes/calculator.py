@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from agenthub.errors import UnknownName, UserError
-from agenthub.records import Call, Observation, Text, frozen
-from agenthub.sandbox import Capabilities, CodeBox, Sandbox, SandboxSpec, ToolSpec
+from agenthub.records import Call, Observation, Text
+from agenthub.sandbox import Capabilities, Sandbox, SandboxSpec, ToolSpec
+from agenthub.sandboxes.fileless import FilelessFactory, FilelessSandbox, code_of, failed, text_tool
 
 __all__ = ["Calculator", "CalculatorSandbox", "work_out"]
 
@@ -29,17 +30,10 @@ _OPERATORS: Mapping[type[ast.operator], Callable[[int, int], int]] = {
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
 }
-_TOOL = ToolSpec(
-    name="calculator",
-    description="Works out whole numbers: x = 3 * (4 + 5) % 7, sum(range(1, 10)), print(x). May be busy: ask again.",
-    parameters=frozen(
-        {
-            "type": "object",
-            "properties": {"code": {"type": "string", "description": "Assignments, prints and expressions."}},
-            "required": ["code"],
-            "additionalProperties": False,
-        }
-    ),
+_TOOL = text_tool(
+    "calculator",
+    "Works out whole numbers: x = 3 * (4 + 5) % 7, sum(range(1, 10)), print(x). May be busy: ask again.",
+    "Assignments, prints and expressions.",
 )
 
 
@@ -135,7 +129,7 @@ def _bounded(value: int) -> int:
     return value
 
 
-class Calculator:
+class Calculator(FilelessSandbox):
     """A `Sandbox` that keeps its variables and how often it has been asked."""
 
     def __init__(self, busy: int, names: Mapping[str, int] | None = None) -> None:
@@ -147,69 +141,37 @@ class Calculator:
 
     def call_now(self, call: Call) -> Observation:
         """As `call`."""
-        code = call.arguments.get("code")
-        if not isinstance(code, str) or len(call.arguments) != 1:
-            return _failed(call, "error: the tool takes one argument, code, a string\n")
+        code = code_of(call)
+        if code is None:
+            return failed(call)
         if self._busy > 0:
             self._busy -= 1
-            return _failed(call, _BUSY)
+            return failed(call, _BUSY)
         try:
             shown = work_out(code, self._names)
         except ValueError as error:
-            return _failed(call, f"{error}\n")
+            return failed(call, f"{error}\n")
         return Observation(call_id=call.id, parts=(Text(text=shown),) if shown else ())
-
-    async def read_file(self, path: str, *, max_bytes: int = 1 << 20) -> bytes:
-        """Refused."""
-        raise UserError(f"no file {path!r}: the calculator has no files")
-
-    async def write_file(self, path: str, data: bytes) -> None:
-        """Refused."""
-        raise UserError("the calculator has no files")
-
-    async def list_files(self) -> list[str]:
-        """None."""
-        return []
 
     async def fork(self, n: int) -> list[Sandbox]:
         """`n` others in the same state."""
         return [Calculator(self._busy, self._names) for _ in range(n)]
 
-    async def close(self) -> None:
-        """There is nothing to free."""
 
-
-def _failed(call: Call, text: str) -> Observation:
-    return Observation(call_id=call.id, parts=(Text(text=text, channel="error"),), failed=True)
-
-
-class CalculatorSandbox:
+class CalculatorSandbox(FilelessFactory):
     """A `SandboxFactory`. Its setting `busy` is the number of calls of an episode, from the first, that fail."""
 
     tools: tuple[ToolSpec, ...] = (_TOOL,)
 
-    def __init__(self, isolation: str = "jail") -> None:
-        """Nothing of a program runs here, so every `isolation` is as good."""
-
     def capabilities(self) -> Capabilities:
         """What these sandboxes can do."""
         return Capabilities(persistent=True, deterministic=True, fork="native")
-
-    async def open(self) -> None:
-        """There is nothing to start."""
 
     async def start(self, spec: SandboxSpec) -> Sandbox:
         """A fresh sandbox. Raises UserError, UnknownName where the spec asks for what it has not."""
         if spec.files:
             raise UserError("the calculator has no files")
         return Calculator(_busy(spec.params))
-
-    async def code_box(self, spec: SandboxSpec) -> CodeBox:
-        """Refused."""
-        raise UserError("the calculator runs no code")
-
-    async def close(self) -> None:
-        """There is nothing to free."""
 
 
 def _busy(params: Mapping[str, Any]) -> int:

@@ -47,7 +47,7 @@ def allowed(module: str) -> set[str] | None:
     if top == "sandboxes":
         shared = BASE | PROTOCOLS | {"registry", "config"}
         own = parts[1] if len(parts) > 1 else ""
-        tools = {"sandboxes.isolation", "sandboxes.pool"}
+        tools = {"sandboxes.isolation", "sandboxes.pool", "sandboxes.fileless"}
         return shared | (tools if own in ("isolation", "pool", "") else tools | {f"sandboxes.{own}"})
     if top == "client":
         return {"records", "errors", "codec", "wire", "client"}

@@ -192,6 +192,7 @@ def _flat(trajectories: Sequence[Trajectory], samples: Sequence[Sample]) -> Batc
         in_stats=np.ones(len(samples), bool),
         old_logprobs=logprobs,
         tasks=tuple(trajectory.task for trajectory in trajectories),
+        roles=tuple(str(trajectory.metadata.get("role", "")) for trajectory in trajectories),
         fork_turn=np.array([-1 if t.fork_turn is None else t.fork_turn for t in trajectories], np.int32),
         parent=np.array([_parent_of(trajectory, trajectories) for trajectory in trajectories], np.int32),
         scores=Scores(entropies=np.concatenate(entropies) if samples and len(entropies) == len(samples) else None),

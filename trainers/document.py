@@ -23,7 +23,6 @@ KINDS = {
     "loss": "token losses; `regularise` adds further ones",
     "sampler": "which tasks are played next, and what is played again",
     "rollout": "how many turns, which prefix, where to branch",
-    "roles": "rewards of games between several policies",
 }
 """The trainer's kinds in the order in which they run."""
 
@@ -69,7 +68,7 @@ def _plugin(kind: str, name: str) -> Iterator[str]:
         notes.append(f"Needs: {', '.join(sorted(cls.needs))}.")
     if kind == "credit":
         notes.append("Group-centred." if cls.group_centred else "Not group-centred.")
-    options = ", ".join(f"`{spec.name}: {_default(spec)}`" for spec in dataclasses.fields(cls))
+    options = ", ".join(f"`{spec.name}: {_default(spec)}`" for spec in dataclasses.fields(cls) if spec.init)
     if options:
         notes.append(f"Options: {options}.")
     if notes:

@@ -31,7 +31,7 @@ from agenthub.trainers.learner import Learner, UpdateStats
 from agenthub.trainers.ledger import Ledger
 from agenthub.trainers.mechanisms import is_suffix, mechanism_metrics
 from agenthub.trainers.metrics import Seconds, correction_metrics, rollout_metrics
-from agenthub.trainers.plugins import Correction, Credit, Filter, Measures, Shaping, needs_of
+from agenthub.trainers.plugins import Correction, Credit, Filter, Measures, Remembers, Shaping, needs_of
 from agenthub.trainers.samplers import Sampler
 from agenthub.trainers.types import Batch, Doubles
 
@@ -108,7 +108,7 @@ class Trainer:
         self._saved = -1
         self._save_s = 0.0
         self._whole: dict[str, Any] | None = None
-        """State of sampler and flow where the weights are those of a finished update, so that they may be saved."""
+        """Sampler, credit and flow where the weights are those of a finished update, so that they may be saved."""
         self.done = 0
         """Updates done."""
 
@@ -147,6 +147,8 @@ class Trainer:
             batch = replace(batch, advantages=advantage)
             stats = await self._in_thread(lambda: self._learn(batch, advantage, number))
             parts.sampler.observe(batch)
+            if isinstance(parts.credit, Remembers):
+                parts.credit.observe(batch)
         with seconds.of("sync"):
             parity = await parts.sync.push(parts.learner.model, number)
         self._folder.trajectories(number, trajectories)
@@ -223,6 +225,8 @@ class Trainer:
             self.done = self._saved = checkpoint.update
             self._parts.learner.load_state_dict(checkpoint.state["learner"])
             self._parts.sampler.load_state_dict(checkpoint.state["sampler"])
+            if isinstance(self._parts.credit, Remembers):
+                self._parts.credit.load_state_dict(checkpoint.state["credit"])
             torch.set_rng_state(checkpoint.state["torch_rng"])
             started = int(checkpoint.state["started"])
             self._reporter.note(f"goes on after update {self.done}")
@@ -235,8 +239,10 @@ class Trainer:
             self._save(self._whole)
 
     def _drawn(self) -> dict[str, Any]:
-        """What the next draws of tasks depend on."""
-        return {"sampler": self._parts.sampler.state_dict(), "started": self._flow.started}
+        """What the next draws of tasks and their credit depend on."""
+        credit = self._parts.credit
+        remembered = {"credit": credit.state_dict()} if isinstance(credit, Remembers) else {}
+        return {"sampler": self._parts.sampler.state_dict(), "started": self._flow.started, **remembered}
 
     async def _evaluate_if_due(self) -> None:
         wanted = self._recipe.eval

@@ -35,6 +35,7 @@ __all__ = [
     "LossState",
     "Measures",
     "MeasuresReturns",
+    "Remembers",
     "Shaping",
     "lacking",
     "make",
@@ -101,6 +102,20 @@ class MeasuresReturns(Protocol):
 
 
 @runtime_checkable
+class Remembers(Protocol):
+    """A credit estimator whose baseline is what earlier updates were like."""
+
+    def observe(self, batch: Batch) -> None:
+        """Take note of a finished batch."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next advantages depend on beside the batch, as JSON values."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+
+
+@runtime_checkable
 class LeavesOut(Protocol):
     """A credit estimator that says which tokens of a tree train."""
 
@@ -160,7 +175,7 @@ def make(kind: str, uses: str, options: Mapping[str, Any], where: str = "") -> A
         ConfigError: an option is unknown, of the wrong type, or its value cannot be used.
     """
     cls = registry(kind).load(uses, where)
-    known = [spec.name for spec in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []
+    known = [spec.name for spec in dataclasses.fields(cls) if spec.init] if dataclasses.is_dataclass(cls) else []
     for key in options:
         if key not in known:
             raise ConfigError(where, f"{kind} {uses!r} has no option {key!r}{nearest(key, known)}")

@@ -1,4 +1,4 @@
-"""Reward shaping: named components that the trainer adds, from lengths, stated confidence or roles."""
+"""Reward shaping: named components that the trainer adds, from lengths or stated confidence."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from agenthub.trainers.types import Batch, Doubles
 
-__all__ = ["RLCR", "SoftOverlong", "VisionZero"]
+__all__ = ["RLCR", "SoftOverlong"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,28 +83,3 @@ class RLCR:
             correct = float(batch.outcomes[n])
             out[n] = self.reward(correct, 1.0 if q is None else q, formatted=q is not None) - correct
         return out
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VisionZero:
-    """Rewards of a game of one spy among detectives, and a running baseline for each role.
-
-    A detective gets 1 where the spy was caught, less 0.6 times the votes against it over players - 1; the spy gets
-    1 - votes against it / (players - 1).
-    Source: Vision-Zero, arXiv 2509.25541; wangqinsi1/Vision-Zero.
-    """
-
-    suspicion: float = 0.6
-    decay: float = 0.9
-
-    def detective(self, votes: float, players: int, *, caught: bool) -> float:
-        """With so many votes against it."""
-        return float(caught) - self.suspicion * votes / (players - 1)
-
-    def spy(self, votes: float, players: int) -> float:
-        """With so many votes against it."""
-        return 1.0 - votes / (players - 1)
-
-    def baseline(self, before: float, reward: float) -> float:
-        """A role's running mean after one more reward."""
-        return self.decay * before + (1.0 - self.decay) * reward

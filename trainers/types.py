@@ -195,6 +195,8 @@ class Batch:
     """f32[T]: under the weights that the update starts from; the rollout's until the learner recomputes them."""
     tasks: tuple[str, ...]
     """[N]"""
+    roles: tuple[str, ...]
+    """[N]: what the policy played in the task, from its metadata; empty where the task says nothing."""
     fork_turn: Ints
     """i32[N]: turns that the trajectory shares with the one it was forked from; -1 where it was not forked."""
     parent: Ints
@@ -317,6 +319,7 @@ class Batch:
             in_stats=self.in_stats[samples],
             old_logprobs=self.old_logprobs[tokens],
             tasks=tuple(self.tasks[n] for n in trajectories),
+            roles=tuple(self.roles[n] for n in trajectories),
             fork_turn=self.fork_turn[trajectories],
             parent=_renumbered_or_none(self.parent[trajectories], trajectories, self.trajectories),
             peers=self.peers[trajectories],

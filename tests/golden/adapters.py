@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agenthub.rewards.spy import detective_reward, spy_reward
 from agenthub.trainers.aggregate import Axes, aggregate, total
 from agenthub.trainers.plugins import LossState, make
 from agenthub.trainers.types import EXPERT, REFINED, Batch
@@ -728,14 +729,14 @@ def rlcr(case: Case) -> Answer:
 
 
 def vision_zero(case: Case) -> Answer:
-    plugin, given = make("roles", "vision_zero", options(case)), case["input"]
+    given, known = case["input"], options(case)
     votes, out = given["votes"], Answer()
     # One spy among the civilians.
     players = given["N"] if "N" in given else given["n_civilians"] + 1
     if "detective" in votes:
         for caught, name in ((True, "caught"), (False, "missed")):
-            out[f"detective_{name}"] = plugin.detective(votes["detective"], players, caught=caught)
-    return out | ({"spy": plugin.spy(votes["spy"], players)} if "spy" in votes else {})
+            out[f"detective_{name}"] = detective_reward(votes["detective"], players, caught=caught, **known)
+    return out | ({"spy": spy_reward(votes["spy"], players)} if "spy" in votes else {})
 
 
 ADAPTERS: dict[tuple[str, str], Callable[[Case], Answer]] = {

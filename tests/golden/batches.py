@@ -99,6 +99,7 @@ def flat(rows: Sequence[Row]) -> Batch:
         in_stats=np.ones(len(rows), bool),
         old_logprobs=old,
         tasks=tuple(f"suite/{row.group}" for row in rows),
+        roles=("",) * len(rows),
         fork_turn=np.array([row.fork_turn for row in rows], np.int32),
         parent=np.array([row.parent for row in rows], np.int32),
         peers=np.zeros(len(rows), np.int32),

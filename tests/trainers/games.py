@@ -9,14 +9,14 @@ import numpy as np
 import torch
 
 from agenthub.policy import Request, Sampling
-from agenthub.records import Stop, Trajectory, floats, ints
+from agenthub.records import Stop, Trajectory, floats, frozen, ints
 from agenthub.rollout import turn_seed
 from agenthub.trainers.batch import build_batch
 from agenthub.trainers.config import Recipe
 from agenthub.trainers.critic import Critic
 from agenthub.trainers.experts.library import Library, as_expert
 from agenthub.trainers.learner import Learner
-from agenthub.trainers.plugins import needs_of
+from agenthub.trainers.plugins import Measures, Remembers, needs_of
 from agenthub.trainers.scoring import Models
 from tests.trainers.fakes import ANSWER, CODE, PROSE, FakePolicy, tiny_model, trajectory
 
@@ -71,7 +71,8 @@ class Game:
             entropies = floats([1.0 + (place + member + index) % 3, 0.5])
             observations = tuple(replace(o, failed=failed) for o in one.observations)
             turns.append(replace(one, generation=replace(generation, entropies=entropies), observations=observations))
-        made = replace(base, task=f"suite/{task}", group=f"u{number}/{place}", turns=tuple(turns))
+        role = frozen({"role": ("spy", "detective")[TASKS.index(task) % 2]})
+        made = replace(base, task=f"suite/{task}", group=f"u{number}/{place}", turns=tuple(turns), metadata=role)
         return replace(made, stop=Stop.OUT_OF_TOKENS) if self.cuts and 16 <= answer < 20 else made
 
 
@@ -141,8 +142,11 @@ class Run:
         stats = self.learner.update(
             replace(batch, in_loss=batch.in_loss & keep), batch.advantages, weights=weights, seed=number
         )
-        self.metrics.append(dict(stats.metrics) | dict(self.learner.fit_critic(batch, self.credit)))
+        told = self.credit.metrics(batch) if isinstance(self.credit, Measures) else {}
+        self.metrics.append({**stats.metrics, **self.learner.fit_critic(batch, self.credit), **told})
         self.sampler.observe(batch)
+        if isinstance(self.credit, Remembers):
+            self.credit.observe(batch)
         self.policy.load_state(self.learner.model.state_dict(), number)
         self.seen = {
             "earlier": len(earlier),

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from agenthub.trainers.aggregate import Axes, aggregate
-from agenthub.trainers.losses import PPO, clipped_surrogate
+from agenthub.trainers.losses import PPO, clipped_surrogate, kl_estimate
 
 RATIO = [0.5, 0.9, 1.1, 1.25, 1.5, 3.5]
 
@@ -74,3 +74,12 @@ def test_an_unknown_mode_and_a_norm_without_a_length_are_refused() -> None:
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"expected|must|needs"):
         PPO(**options)
+
+
+def test_a_policy_far_from_its_reference_is_still_pulled_back() -> None:
+    lp, ref = torch.tensor([-40.0, -1.0], dtype=torch.float64, requires_grad=True), torch.tensor([-1.0, -40.0])
+    for estimator, values, slopes in (("k1", [-39.0, 39.0], [1.0, 1.0]), ("k2", [760.5, 760.5], [-39.0, 39.0])):
+        got = kl_estimate(lp, ref, estimator)
+        (slope,) = torch.autograd.grad(got.sum(), lp)
+        assert got.tolist() == values and slope.tolist() == slopes
+    assert torch.isfinite(kl_estimate(lp, torch.tensor([800.0, 0.0]), "k3")).all()

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from agenthub.trainers.config import RECIPES, load_recipe
+from agenthub.trainers.plugins import Remembers
 from tests.trainers.games import Run
 
 NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml") if load_recipe(path.stem).strategy.uses == "fixed")
@@ -45,6 +46,7 @@ FIRED: dict[str, Callable[[Run], bool]] = {
     "overlong": lambda run: run.seen["reasons"] > 0,
     "rlcr": lambda run: run.seen["advantages"] > 4,
     "simpletir": lambda run: run.seen["reasons"] > 0,
+    "vision_zero": lambda run: run.metrics[-1]["role_baseline_spy"] != run.metrics[-1]["role_baseline_detective"],
 }
 
 
@@ -89,13 +91,15 @@ def test_the_same_recipe_gives_the_same_bits() -> None:
     assert torch.equal(first, trained("ppo").weights())
 
 
-@pytest.mark.parametrize("name", ["dump", "ppo", "r2vpo", "remix"])
+@pytest.mark.parametrize("name", ["dump", "ppo", "r2vpo", "remix", "vision_zero"])
 def test_what_has_a_state_goes_on_from_it_as_if_it_had_not_stopped(name: str) -> None:
     half, resumed = Run(load_recipe(name)), Run(load_recipe(name))
     asyncio.run(half.update(1))
     state = copy.deepcopy(half.learner.state_dict()), json.loads(json.dumps(half.sampler.state_dict()))
     resumed.learner.load_state_dict(state[0])
     resumed.sampler.load_state_dict(state[1])
+    if isinstance(half.credit, Remembers) and isinstance(resumed.credit, Remembers):
+        resumed.credit.load_state_dict(json.loads(json.dumps(half.credit.state_dict())))
     resumed.policy.load_state(resumed.learner.model.state_dict(), 1)
     for number in (2, 3):
         asyncio.run(resumed.update(number))

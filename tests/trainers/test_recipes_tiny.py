@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
 ALWAYS = {"arpo", "chord", "dapo", "gigpo", "gspo", "ppo", "reval", "scaling_inter", "thor", "turn_value_by_fork"}
 """Ten that differ most; `simpletir` is in `test_cli`."""
-BEYOND = {"craft_gui", "lean", "rlcr", "think2sql"}
+BEYOND = {"craft_gui", "lean", "rlcr", "think2sql", "vision_zero"}
 """Suites of which the tiny policy wins nothing, so that there may be nothing to learn from."""
 SMALL = (
     "updates=3",

@@ -13,6 +13,7 @@ from agenthub.trainers.credit.group import (
     group_normalised,
     leave_one_out,
 )
+from agenthub.trainers.credit.roles import RoleBaseline
 from agenthub.trainers.credit.sets import Polychromic
 from agenthub.trainers.credit.tokens import GAE, GOPD, OPD, OTB, MultiTurnOTB
 from agenthub.trainers.credit.turns import MTGRPO, FlowGRPO, GiGPO, ReturnToGo
@@ -36,6 +37,7 @@ __all__ = [
     "MultiTurnOTB",
     "Polychromic",
     "ReturnToGo",
+    "RoleBaseline",
     "StepWise",
     "TurnValueByFork",
     "group_normalised",

@@ -25,12 +25,16 @@ def kl_estimate(lp: Tensor, ref: Tensor, estimator: str) -> Tensor:
     """Per-token estimate of KL(pi || ref) from a token of pi, f32[T]; d = ref - lp.
 
     k1: -d. k2: d^2 / 2. k3: e^d - d - 1.
-    Source: J. Schulman, Approximating KL divergence (2020); verl `kl_penalty_forward`. d is held within +-20.
+    Source: J. Schulman, Approximating KL divergence (2020); verl `kl_penalty_forward`. d is held within +-20 in k3 alone,
+    where it is an exponent: the others would lose their gradient where the policy has strayed furthest.
     """
-    d = -log_ratio(lp, ref)
+    d = ref.detach() - lp
     if estimator == "k1":
         return -d
-    return d**2 / 2.0 if estimator == "k2" else d.exp() - d - 1.0
+    if estimator == "k2":
+        return d**2 / 2.0
+    held = -log_ratio(lp, ref)
+    return held.exp() - held - 1.0
 
 
 def reference(row: NDArray[Any] | None, like: Tensor, what: str) -> Tensor:
