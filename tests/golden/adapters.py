@@ -171,7 +171,8 @@ def void_and_grpo(case: Case) -> Answer:
     ratio = [np.broadcast_to(np.asarray(one, np.float64), size) for one, size in zip(ratios, sizes, strict=True)]
     lp = torch.tensor(np.log(np.concatenate(ratio)), requires_grad=True)
     known = {new: case["params"][old] for old, new in of_loss.items() if old in case["params"]}
-    loss = make("loss", "ppo", {"clip_high": 0.28} | known)
+    # The constant length is the batch's width where a case names none, as in verl.
+    loss = make("loss", "ppo", {"clip_high": 0.28, "max_length": max(sizes)} | known)
     # A trajectory without tokens has an advantage as well: that of one with a token.
     shown = first_of(*played([max(size, 1) for size in sizes]))
     return {"advantages": shown, "loss": run(loss, batch, lp, torch.tensor(advantage))[1].item()}
@@ -381,7 +382,7 @@ def gspo(name: str) -> Callable[[Case], Answer]:
         batch = flat([Row(mask=mask, old=[0.0] * len(mask)) for mask in masks])
         known = {key: params[key] for key in ("clip_low", "clip_high") if key in params}
         mode = {"aggregation": params["agg"]} if "agg" in params else {}
-        length = {"max_length": params["max_len"]} if "max_len" in params else {}
+        length = {"max_length": params.get("max_len", max(map(len, deltas)))}
         plugin = make("loss", name, known | mode | length)
         lp = torch.tensor([value for row in deltas for value in row], dtype=torch.float64, requires_grad=True)
         if "advantages_per_token" in given:
