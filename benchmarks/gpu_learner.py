@@ -1,20 +1,23 @@
 """The learner on a GPU: tokens a second, MFU, memory above the states, and parity of bf16 with float32.
 
     python benchmarks/gpu_learner.py [--quick] [--shape 1.5b --shape 7b] [--tokens 8192] [--updates N] [--offload]
+    torchrun --nproc-per-node 8 benchmarks/gpu_learner.py                       # sharded over eight GPUs
     python benchmarks/gpu_learner.py --device cpu --shape tiny --tokens 256     # the same lines without a GPU
 
 One JSON object a line. Models are randomly initialised in the shapes of Qwen2.5; weights and AdamW's states are
 float32, computations bf16, blocks of the 7B model are checkpointed (`checkpointing` in the row). A batch is one packed
-view of `--tokens` tokens, episodes of an eighth of it each, the second half of each episode in the loss. An update is
-forward, backward, clipping and AdamW. MFU is 6 (N T + V d M) + 6 L d sum(length^2) floating point operations over time
-and peak: N weights of the blocks, T tokens, M of them before one that is scored; recomputation is not counted.
-`above_states_gb` is the peak of allocated memory over that of weights and optimiser states; `activations_gb` leaves the
-float32 gradients out as well. `parity` is the mean difference of log-probabilities from float32, nats.
+view of `--tokens` tokens for each process, episodes of an eighth of it each, the second half of each episode in the
+loss. An update is forward, backward, clipping and AdamW. MFU is 6 (N T + V d M) + 6 L d sum(length^2) floating point
+operations over time and the GPUs' peak: N weights of the blocks, T tokens, M of them before one that is scored;
+recomputation is not counted. Memory is that of one GPU: `above_states_gb` is the peak that was allocated over the
+weights and optimiser states there; `activations_gb` leaves the float32 gradients out as well. `parity` is the mean
+difference of log-probabilities from float32, nats.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import statistics
 import time
@@ -24,6 +27,7 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
+from torch.distributed.tensor import DTensor
 
 from agenthub.records import Call, Finish, Generation, Outcome, Stop, Trajectory, Turn, floats, frozen, ints
 from agenthub.trainers.batch import build_batch
@@ -31,9 +35,10 @@ from agenthub.trainers.config import OptimConfig
 from agenthub.trainers.door import Door
 from agenthub.trainers.learner import Learner
 from agenthub.trainers.losses import PPO
-from agenthub.trainers.ranks import joined
+from agenthub.trainers.ranks import Ranks, joined
 from agenthub.trainers.scoring import Reader
 from agenthub.trainers.sharded import checkpoint_activations, spread
+from agenthub.trainers.slim import slim
 from agenthub.trainers.types import Batch
 
 PEAK_TFLOPS = 989.5
@@ -86,11 +91,11 @@ def model_of(shape: Shape, device: torch.device) -> Any:
         return Qwen2ForCausalLM(config).eval()
 
 
-def batch_of(tokens: int, vocabulary: int) -> Batch:
-    """Eight episodes of a turn each; the first half of each is its prompt, and no two begin alike."""
+def batch_of(tokens: int, vocabulary: int, ranks: int = 1) -> Batch:
+    """Eight episodes of a turn for each rank; the first half of each is its prompt, and no two begin alike."""
     rng = np.random.default_rng(0)
     rows = []
-    for member in range(8):
+    for member in range(8 * ranks):
         ids = rng.integers(0, vocabulary, tokens // 8 + 1)
         ids[0] = member
         half = ids.size // 2
@@ -160,39 +165,55 @@ def settled(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def bytes_of(tensors: Any) -> float:
-    """Of local shards."""
-    return float(sum(one.numel() * one.element_size() for one in tensors))
+def bytes_of(tensors: Any, device: torch.device) -> float:
+    """Of what lies on the device; of sharded tensors this process's part."""
+    parts = [one.to_local() if isinstance(one, DTensor) else one for one in tensors]
+    return float(sum(part.nbytes for part in parts if part.device.type == device.type))
 
 
-def measure(name: str, given: argparse.Namespace, device: torch.device) -> list[dict[str, Any]]:
+def exact_scores(model: Any, batch: Batch, tokens: int) -> Any:
+    """f32[T]: log-probabilities in float32; what it took is given back."""
+    found = Reader(view_tokens=tokens).scores(Door(model), batch, batch.action_mask)["lp"]
+    tidied()
+    return found
+
+
+def tidied() -> None:
+    """Give memory back: modules that are sharded hold each other."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def measure(name: str, given: argparse.Namespace, ranks: Ranks) -> list[dict[str, Any]]:
     """The rows of a shape."""
+    # The current GPU is this rank's.
+    device = torch.device(given.device, torch.cuda.current_device()) if given.device == "cuda" else torch.device("cpu")
     shape, memory = SHAPES[name], Memory(device)
-    batch = batch_of(given.tokens, shape.vocabulary)
+    batch = batch_of(given.tokens, shape.vocabulary, ranks.size)
     advantage = np.where(batch.action_mask, np.where(batch.trajectory_of_token % 2, 1.0, -1.0), 0.0)
-    reader = Reader(view_tokens=given.tokens)
     model = model_of(shape, device)
     work = operations(model, shape, batch)
-    exact = reader.scores(Door(model), batch, batch.action_mask)["lp"]
-    with joined(device=device.type, timeout_s=600.0, alone=True) as ranks:
-        door = Door(model, dtype=torch.bfloat16)
-        if shape.checkpointing:
-            checkpoint_activations(model)
-        spread(door, ranks, offload=given.offload)
-        optim = OptimConfig(lr=1e-6, minibatches=1, view_tokens=given.tokens, graph_tokens=given.tokens)
-        learner = Learner(door, PPO(), optim, ranks=ranks)
-        half = learner.logprobs(batch, batch.action_mask)
-        for number in range(2):
-            learner.update(batch, advantage, seed=number)
-        states = [value for row in learner.optimiser.state.values() for value in row.values()]
-        held = bytes_of(model.parameters()) + bytes_of(states)
-        gradients = bytes_of(one.grad for one in model.parameters() if one.grad is not None)
-        memory.forget()
-        times = []
-        for number in range(given.updates):
-            started = settled(device)
-            learner.update(batch, advantage, seed=number)
-            times.append(settled(device) - started)
+    exact = exact_scores(model, batch, given.tokens)
+    slim(model)
+    door = Door(model, dtype=torch.bfloat16)
+    if shape.checkpointing:
+        checkpoint_activations(model)
+    spread(door, ranks, offload=given.offload)
+    optim = OptimConfig(lr=1e-6, minibatches=1, view_tokens=given.tokens, graph_tokens=given.tokens)
+    learner = Learner(door, PPO(), optim, ranks=ranks)
+    half = learner.logprobs(batch, batch.action_mask)
+    for number in range(2):
+        learner.update(batch, advantage, seed=number)
+    states = [value for row in learner.optimiser.state.values() for value in row.values()]
+    held = bytes_of([*model.parameters(), *states], device)
+    gradients = bytes_of([one.grad for one in model.parameters() if one.grad is not None], device)
+    memory.forget()
+    times = []
+    for number in range(given.updates):
+        started = settled(device)
+        learner.update(batch, advantage, seed=number)
+        times.append(settled(device) - started)
     second = statistics.median(times)
     tokens = int((np.bincount(batch.sample_of_token) - 1).sum())
     gap = np.abs(exact - half)[batch.action_mask]
@@ -200,13 +221,14 @@ def measure(name: str, given: argparse.Namespace, device: torch.device) -> list[
         "bench": "gpu_learner",
         "case": f"qwen2.5-{name}",
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+        "devices": ranks.size,
         "tokens": tokens,
         "states": "float32, offloaded" if given.offload else "float32",
         "checkpointing": shape.checkpointing,
     }
     figures = [
         ("tokens_per_s", tokens / second, "1/s"),
-        ("mfu", work / second / (PEAK_TFLOPS * 1e12), "share"),
+        ("mfu", work / second / (PEAK_TFLOPS * 1e12 * ranks.size), "share"),
         ("states_gb", held / GB, "GB"),
         ("above_states_gb", (memory.peak() - held) / GB, "GB"),
         ("activations_gb", (memory.peak() - held - gradients) / GB, "GB"),
@@ -231,11 +253,12 @@ def main() -> None:
         print(json.dumps({"bench": "gpu_learner", "skipped": "torch finds no GPU here"}))
         return
     given.updates = 2 if given.quick else given.updates
-    for name in given.shape or (["1.5b"] if given.quick else ["1.5b", "7b"]):
-        for row in measure(name, given, torch.device(given.device)):
-            print(json.dumps(row), flush=True)
-        if given.device == "cuda":
-            torch.cuda.empty_cache()
+    with joined(device=given.device, timeout_s=600.0, alone=True) as ranks:
+        for name in given.shape or (["1.5b"] if given.quick else ["1.5b", "7b"]):
+            for row in measure(name, given, ranks):
+                if ranks.rank == 0:
+                    print(json.dumps(row), flush=True)
+            tidied()
 
 
 if __name__ == "__main__":

@@ -20,13 +20,13 @@ from statistics import median
 from typing import Any
 
 import torch
-from gpu_learner import SHAPES, model_of
+from gpu_learner import SHAPES, model_of, settled, tidied
 from transformers.utils.logging import disable_progress_bar
 
-from agenthub.errors import AgenthubError
+from agenthub.errors import AgenthubError, UserError
 from agenthub.policies.embedded import TINY
 from agenthub.policies.vllm import VllmPolicy
-from agenthub.policies.vllm_server import VllmServer, find_engine, vllm_server
+from agenthub.policies.vllm_server import Engine, VllmServer, find_engine, vllm_server
 from agenthub.trainers.sync.directory import start_directory
 from agenthub.trainers.sync.native import NativeSync
 from agenthub.trainers.sync.transfer import transfer_of
@@ -44,11 +44,27 @@ def sync_of(name: str, policy: VllmPolicy, folder: Path, *, half: bool) -> tuple
     return NativeSync(policy, transfer, bound=bound, dtype=torch.bfloat16 if half else None), transfer
 
 
+def check(given: argparse.Namespace, engine: Engine) -> None:
+    """Raises UserError where this machine cannot take the route."""
+    if given.sync == "directory":
+        return
+    if engine.device != "cuda":
+        raise UserError(
+            f"{given.sync} needs a vLLM for CUDA, {engine.python} has {engine.version}: pip install 'agenthub[vllm]', "
+            "or name an interpreter that has one in $AGENTHUB_VLLM_PYTHON"
+        )
+    if given.sync == "nccl" and torch.cuda.device_count() < 2:
+        raise UserError("nccl needs a GPU for the server beside the learner's, and there is one here")
+
+
 async def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Figures of a few pushes."""
     device, half = torch.device(given.device), given.device == "cuda"
-    model = model_of(SHAPES[given.shape], device).to(torch.bfloat16 if half else torch.float32)
     engine = await asyncio.to_thread(find_engine)
+    check(given, engine)
+    model = model_of(SHAPES[given.shape], device).to(torch.bfloat16 if half else torch.float32)
+    # The server takes a share of what it finds free.
+    tidied()
     base = await asyncio.to_thread(start_directory, model, TINY, folder / "base", untie=engine.device == "cpu")
     server = VllmServer(
         model=base,
@@ -68,7 +84,7 @@ async def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 with torch.no_grad():
                     for parameter in model.parameters():
                         parameter += 0.002 * torch.randn_like(parameter)
-                started = time.perf_counter()
+                started = settled(device)
                 errors.append(await sync.push(model, version))
                 times.append(time.perf_counter() - started)
         finally:
@@ -101,9 +117,10 @@ def main() -> None:
             print(json.dumps(row | {"skipped": str(error)}))
             return
     extra = {"quick": True} if given.quick else {}
+    name = torch.cuda.get_device_name() if given.device == "cuda" else "cpu"
     for metric, value in found.items():
         unit = "nats" if metric == "parity" else "s"
-        print(json.dumps(row | {"device": given.device, "metric": metric, "value": value, "unit": unit} | extra))
+        print(json.dumps(row | {"device": name, "metric": metric, "value": value, "unit": unit} | extra))
 
 
 if __name__ == "__main__":
