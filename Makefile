@@ -3,15 +3,17 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-GPU    := $(wildcard /dev/nvidia0)
+# A container may be lent any of the GPUs, so none of their own nodes is looked for.
+GPU    := $(wildcard /dev/nvidiactl)
 PINS   := $(if $(GPU),,-c constraints.txt)
 OUT    ?=
 SEED   ?= 0
 # Workers of the tests; each wants a core and up to 6 GB.
 WORKERS ?= 2
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder
+# The numbers in these tests are a CPU's, and workers would share a GPU's memory.
+PYTEST := CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder
 
-.PHONY: help install train test test-all check format lean oracle bench clean
+.PHONY: help install train test test-all check format lean oracle bench gpu clean
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -54,6 +56,9 @@ format: $(STAMP) ## put the code into shape
 
 bench: $(STAMP) ## the quick form of every benchmark
 	for file in benchmarks/[a-z]*.py; do $(BIN)/python $$file --quick || exit 1; done
+
+gpu: $(STAMP) ## on a GPU: its tests, then tokens a second, MFU, memory and seconds of a push as one table
+	$(BIN)/python benchmarks/gpu_table.py
 
 clean: ## remove what was built, runs excepted
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info

@@ -32,7 +32,8 @@ __all__ = ["Engine", "Running", "VllmServer", "check_fits", "check_model", "find
 
 INTERPRETER = "AGENTHUB_VLLM_PYTHON"
 """Environment variable: the interpreter that has vLLM, where that is not this one."""
-START_S = 300.0
+START_S = 900.0
+"""On a GPU a server compiles and captures graphs before it answers; one that fails ends, and is not waited for."""
 STOP_S = 10.0
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 _SHAPES = (
