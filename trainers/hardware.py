@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Literal
 
 import torch
@@ -10,7 +11,7 @@ from pydantic import Field, model_validator
 from agenthub.config import ConfigModel
 from agenthub.errors import UserError
 
-__all__ = ["LearnerConfig", "device_of"]
+__all__ = ["LearnerConfig", "device_of", "set_up"]
 
 
 class LearnerConfig(ConfigModel):
@@ -61,3 +62,13 @@ def device_of(config: LearnerConfig) -> torch.device:
     if config.device == "cuda" and not here:
         raise UserError("learner.device is cuda, and torch finds no GPU; expected cpu or auto")
     return torch.device("cuda", torch.cuda.current_device()) if here and config.device != "cpu" else torch.device("cpu")
+
+
+def set_up(*, deterministic: bool) -> None:
+    """Let the same numbers give the same numbers, or let torch choose what is fastest."""
+    torch.use_deterministic_algorithms(deterministic)
+    # Torch then fills all memory that it takes, which finds who reads what was never written; nothing here does.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    if deterministic:
+        # Products of matrices on a GPU want it before the first one; older versions of torch refuse them without it.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +31,7 @@ from agenthub.trainers.evaluate import Evaluation, evaluate
 from agenthub.trainers.experts.beside import Experts, open_experts
 from agenthub.trainers.flow import Collects
 from agenthub.trainers.folder import RunFolder
-from agenthub.trainers.hardware import device_of
+from agenthub.trainers.hardware import device_of, set_up
 from agenthub.trainers.hub import hub_of, protocol_of, task_ids
 from agenthub.trainers.lead import dismissed, follow
 from agenthub.trainers.learner import Learner
@@ -77,7 +76,7 @@ def load_models(recipe: Recipe) -> Models:
     """
     disable_progress_bar()
     torch.set_num_threads(recipe.optim.threads)
-    _settle(recipe.deterministic)
+    set_up(deterministic=recipe.deterministic)
     torch.manual_seed(recipe.seed)
     path = TINY if recipe.policy.model in (None, "tiny") else Path(str(recipe.policy.model))
     path, weights = _of_run(path)
@@ -89,16 +88,6 @@ def load_models(recipe: Recipe) -> Models:
     if recipe.policy.lora is not None:
         add_adapters(model, recipe.policy.lora)
     return Models(path=path, learner=model, tokenizer=tokenizer)
-
-
-def _settle(deterministic: bool) -> None:
-    """Let the same numbers give the same numbers, or let torch choose what is fastest."""
-    torch.use_deterministic_algorithms(deterministic)
-    # Torch then fills all memory that it takes, which finds who reads what was never written; nothing here does.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    if deterministic:
-        # Products of matrices on a GPU want it before the first one; older versions of torch refuse them without it.
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def _of_run(path: Path) -> tuple[Path, Any]:
@@ -131,6 +120,9 @@ def load_policy(name: str) -> tuple[EmbeddedPolicy | OpenaiPolicy, int]:
         return OpenaiPolicy(name), 0
     disable_progress_bar()
     path = Path(name)
+    if name != "tiny" and not path.is_dir():
+        known = "'tiny', a Hugging Face model directory, the folder of a run, or URL#MODEL"
+        raise UserError(f"{name}: no such directory; a policy is {known}")
     if not (path / "checkpoints").is_dir():
         return EmbeddedPolicy(name), 0
     checkpoint, _ = Checkpoints(path / "checkpoints", keep=1).latest()
