@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from agenthub.sandboxes.lean.lexer import Token, Unreadable, tokens
+from agenthub.sandboxes.lean.lexer import Token, Unreadable, interpolated, tokens
 
 __all__ = ["ALLOWED_COMMANDS", "Limits", "imports_of", "refusal", "words_of"]
 
@@ -22,7 +22,7 @@ def _words(text: str) -> frozenset[str]:
 ALLOWED_COMMANDS = _words("""
 theorem lemma def abbrev instance example inductive structure class opaque mutual end namespace section variable
 universe open export set_option attribute deriving private protected public noncomputable nonrec partial local scoped
-include omit import in termination_by decreasing_by where
+include omit import in termination_by decreasing_by where grind_pattern seal unseal add_decl_doc alias
 """)
 _REFUSED = _words("""
 axiom unsafe meta module prelude macro macro_rules syntax elab elab_rules notation infix infixl infixr prefix postfix
@@ -31,33 +31,52 @@ builtin_simproc builtin_dsimproc simproc_decl dsimproc_decl builtin_simproc_decl
 builtin_simproc_pattern% binder_predicate register_option register_builtin_option register_parser_alias
 register_simp_attr register_builtin_attribute register_label_attr declare_config_elab
 declare_command_config_elab declare_simp_like_tactic
-declare_aesop_rule_sets add_aesop_rules erase_aesop_rules init_quot gen_injective_theorems% add_decl_doc unif_hint
-grind_pattern reset_grind_attrs% compile_inductive compile_def% tactic_extension register_tactic_tag docs_to_verso
-show_panel_widgets show_term_elab library_note recommended_spelling seal unseal assert_not_exists assert_not_imported
+declare_aesop_rule_sets add_aesop_rules erase_aesop_rules init_quot gen_injective_theorems% unif_hint
+reset_grind_attrs% compile_inductive compile_def% tactic_extension register_tactic_tag docs_to_verso
+show_panel_widgets show_term_elab library_note recommended_spelling assert_not_exists assert_not_imported
 deprecated_module with_weak_namespace coinductive declare_uint_theorems declare_int_theorems grind_annotated import_path
-mk_iff_of_inductive_prop alias initialize_simps_projections suppress_compilation unsuppress_compilation notation3 eval%
+mk_iff_of_inductive_prop initialize_simps_projections suppress_compilation unsuppress_compilation notation3 eval%
 decl_name% unsafeCast ofReduceBool lcProof lcUnreachable builtin_term_parser builtin_tactic_parser evalDecl
-export_private_decl private_decl% inductive_predicate variables constant constants
+export_private_decl private_decl%
 """)
+_FORMER = _words("inductive_predicate variables constant constants")
+"""Commands of Lean 3: names like any other now, and refused where they begin a line."""
 ALLOWED_HASH = _words("#check")
+_HASH_STEMS = tuple(
+    _words("""
+check eval exit print reduce synth guard where version with import discr info lang dump time widget html grind lint lean
+simp norm conv find help search loogle moogle leansearch test explode unfold string trans instances aesop allow count
+minimize redundant show sample
+""")
+)
+"""How commands with a `#` begin, Mathlib's too."""
+_INTERPOLATES = _words("dbg_trace throwError logInfo logWarning logError")
+"""Words without a `!` behind which a text is interpolated."""
 ALLOWED_ATTRIBUTES = _words("""
-simp grind ext refl rfl symm trans congr irreducible reducible semireducible inline noinline always_inline macro_inline
+simp simp? grind grind? grind! ext refl rfl symm trans congr irreducible reducible semireducible inline noinline
+always_inline macro_inline
 specialize instance default_instance elab_as_elim induction_eliminator cases_eliminator match_pattern norm_cast
-push_cast deprecated expose no_expose defeq simp_arith coe inherit_doc class nospecialize 
-elab_without_expected_type aesop
+push_cast deprecated expose no_expose defeq simp_arith coe inherit_doc class nospecialize
+elab_without_expected_type aesop recursor unbox never_extract pp_nodot pp_using_anonymous_constructor wf_preprocess
+implicit_reducible instance_reducible partial_fixpoint_monotone seval bv_normalize spec univ_out_params simps
+to_additive gcongr fun_prop continuity measurability mono nolint
 """)
 _INTEGERS = {
     "maxRecDepth": 100_000,
     "synthInstance.maxSize": 100_000,
     "exponentiation.threshold": 100_000,
     "maxUniverseOffset": 1000,
+    "maxSynthPendingDepth": 100,
+    "pp.maxSteps": 1_000_000,
+    "format.width": 10_000,
 }
+_SHOWS = ("linter.", "pp.", "trace.")
+"""How options begin that, being true or false, change no more than what is printed."""
 _BOOLEANS = _words("""
-autoImplicit relaxedAutoImplicit warn.sorry Elab.async structureDiamondWarning tactic.hygienic linter.all
-linter.unusedVariables linter.unusedSimpArgs linter.deprecated linter.missingDocs linter.unusedSectionVars
-linter.constructorNameAsVariable linter.unnecessarySimpa pp.all pp.explicit pp.universes pp.notation pp.proofs
-pp.funBinderTypes pp.piBinderTypes pp.fullNames pp.fieldNotation pp.unicode.fun pp.coercions grind.warning
-warningAsError
+autoImplicit relaxedAutoImplicit warn.sorry Elab.async structureDiamondWarning tactic.hygienic grind.warning
+warningAsError smartUnfolding simprocs diagnostics autoLift tactic.customEliminators tactic.simp.trace
+backward.eta.structure backward.isDefEq.lazyWhnfCore backward.isDefEq.respectTransparency
+backward.synthInstance.canonInstances backward.dsimp.instances
 """)
 _HEARTBEATS = _words("maxHeartbeats synthInstance.maxHeartbeats")
 
@@ -125,8 +144,8 @@ def _refused(found: Sequence[Token], index: int, limits: Limits) -> str | None:
     after = found[index + 1].text if index + 1 < len(found) else ""
     if token.text == "@" and after == "[" and not limits.meta:
         return _attributes(found, index + 1, limits)
-    if token.kind == "text" and "{" in token.text and index and found[index - 1].text.endswith("!"):
-        return "an interpolated text"
+    if token.text[:1] == '"' and "{" in token.text and index and _interpolates(found[index - 1].text):
+        return _between_braces(token.text, limits)
     if token.kind != "word":
         return None
     if token.text in ("prelude", "module"):
@@ -136,15 +155,41 @@ def _refused(found: Sequence[Token], index: int, limits: Limits) -> str | None:
     if limits.meta:
         return None
     shows = token.text in ALLOWED_HASH or (limits.hash_commands and token.text == "#print")
-    if token.text.startswith("#") and not shows:
+    if token.text.startswith("#") and not shows and not _literal(found, index, after):
         return f"the command {token.text}"
     if token.text in limits.also and token.text != "set_option" and token.text != "attribute":
         return None
-    if token.text in _REFUSED or (token.text + "%" in _REFUSED and after == "%"):
+    former = token.text in _FORMER and not (index and found[index - 1].line == token.line)
+    if former or token.text in _REFUSED or (token.text + "%" in _REFUSED and after == "%"):
         return f"the command {token.text}"
     if token.text == "set_option":
         return _option(found, index, limits)
     return _attributes(found, index + 1, limits) if token.text == "attribute" else None
+
+
+def _interpolates(before: str) -> bool:
+    # `s!` is a word of its own; `xs.get!` is a function that takes a text like any other.
+    return (before.endswith("!") and "." not in before) or before in _INTERPOLATES
+
+
+def _between_braces(text: str, limits: Limits) -> str | None:
+    try:
+        inner = interpolated(text)
+    except Unreadable:
+        return "an interpolated text"
+    return next((why for at in range(len(inner)) if (why := _refused(inner, at, limits)) is not None), None)
+
+
+def _literal(found: Sequence[Token], index: int, after: str) -> bool:
+    """True for the `#w` of a bit vector `0#w`, and for the `#v` of a vector `#v[1, 2]`."""
+    token = found[index]
+    name = token.text[1:]
+    if name == "v" and after == "[" and found[index + 1].at == token.at + 2:
+        return True
+    before = found[index - 1] if index else None
+    if before is None or before.kind != "number" or before.at + len(before.text) != token.at:
+        return False
+    return name not in _REFUSED and not name.startswith(_HASH_STEMS)
 
 
 def _option(found: Sequence[Token], index: int, limits: Limits) -> str | None:
@@ -153,7 +198,7 @@ def _option(found: Sequence[Token], index: int, limits: Limits) -> str | None:
     name, value = found[index + 1].text, found[index + 2]
     if name in limits.also and name not in _HEARTBEATS and not name.startswith("debug."):
         return None
-    if name in _BOOLEANS:
+    if name in _BOOLEANS or name.startswith(_SHOWS):
         return None if value.text in ("true", "false") else f"the option {name} {value.text}"
     if name in _INTEGERS or name in _HEARTBEATS:
         most = _INTEGERS.get(name, limits.heartbeats)

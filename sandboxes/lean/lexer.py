@@ -5,12 +5,14 @@ It knows less than Lean's and refuses what it does not understand; it is the fir
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from dataclasses import dataclass
 
-__all__ = ["Token", "Unreadable", "tokens"]
+__all__ = ["Token", "Unreadable", "interpolated", "tokens"]
 
 _REST = frozenset("'!?_")
+_NUMBER = re.compile(r"0[xX][0-9a-fA-F_]+|0[bB][01_]+|0[oO][0-7_]+|[0-9][0-9_]*(?:\.[0-9][0-9_]*)?(?:[eE][+-]?[0-9]+)?")
 _BIDI = frozenset("\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff")
 
 
@@ -116,6 +118,12 @@ class _Lexer:
 
     def all(self) -> list[Token]:
         found: list[Token] = []
+        while (token := self.next()) is not None:
+            found.append(token)
+        return found
+
+    def next(self) -> Token | None:
+        """The next token; None at the end."""
         source = self.source
         while self.at < len(source):
             char = source[self.at]
@@ -128,9 +136,10 @@ class _Lexer:
                 self.skip_block()
             else:
                 kind, end = self.token(char)
-                found.append(Token(kind, source[self.at : end], self.line, self.at))
+                token = Token(kind, source[self.at : end], self.line, self.at)
                 self.move(end)
-        return found
+                return token
+        return None
 
     def token(self, char: str) -> tuple[str, int]:
         opening = self.raw_opening() if char == "r" else None
@@ -139,15 +148,14 @@ class _Lexer:
         if char == "'":
             end = self.char()
             return ("text", end) if end else ("sign", self.at + 1)
-        if char.isdecimal():
-            at = self.at
-            while at < len(self.source) and (self.source[at].isalnum() or self.source[at] == "_"):
-                at += 1
-            return "number", at
+        number = _NUMBER.match(self.source, self.at)
+        if number:
+            # It ends where Lean's does: letters that stand right behind it are the next word, and may be a command.
+            return "number", number.end()
         if _starts_word(char):
-            # An interpolated text is a word and a text behind it: what is between its braces is read as text alone.
+            # An interpolated text is a word and a text behind it; `interpolated` reads what is between its braces.
             return "word", self.word()
-        if char == "#":
+        if char == "#" and not self.source[self.at + 1 : self.at + 2].isdecimal():
             at = self.at + 1
             while at < len(self.source) and (_in_word(self.source[at]) and self.source[at] not in "'"):
                 at += 1
@@ -165,3 +173,25 @@ def tokens(source: str) -> list[Token]:
         if char not in "\n\t\r" and (char in _BIDI or unicodedata.category(char) in ("Cc", "Co", "Cs")):
             raise Unreadable(f"line {source.count(chr(10), 0, at) + 1}: the character {char!a}")
     return _Lexer(source).all()
+
+
+def interpolated(text: str) -> list[Token]:
+    """The tokens between the braces of an interpolated text.
+
+    Raises:
+        Unreadable: a brace that does not close in it. A text between braces may have ended it for this lexer alone.
+    """
+    lexer, found, at = _Lexer(text), [], 1
+    while at < len(text):
+        if text[at] != "{":
+            at += 2 if text[at] == "\\" else 1
+            continue
+        lexer.at, depth = at + 1, 1
+        while depth:
+            token = lexer.next()
+            if token is None:
+                raise lexer.fail("a brace that does not close")
+            depth += {"{": 1, "}": -1}.get(token.text, 0)
+            found += [token] if depth else []
+        at = lexer.at
+    return found
