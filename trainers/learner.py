@@ -191,9 +191,9 @@ class Learner:
 
     def gradient(self, batch: Batch, advantage: Floats | Doubles, weights: Floats | None = None) -> Gradient:
         """Fill the parameters' gradient for the whole batch and say what came out; no step is taken."""
-        # Gradients of 0 and not None: a step without any advantage still moves by the optimiser's momentum.
+        # Shards take the sums of the first view as they come: no memory for them while activations are kept.
         for parameter in self._parameters:
-            _clear(parameter)
+            parameter.grad = None if isinstance(parameter, DTensor) else torch.zeros_like(parameter)
         A = torch.as_tensor(np.array(advantage, np.float32), device=self._device)
         w = torch.ones_like(A) if weights is None else torch.as_tensor(np.array(weights), device=self._device)
         chosen = batch.in_loss & (advantage != 0.0) if self._inert else batch.in_loss
@@ -205,6 +205,10 @@ class Learner:
         whole = self._whole(batch, doors, parts)
         loss, metrics, slopes = self._slopes(whole, batch, A, w)
         self._backward(doors, parts if kept else None, slopes)
+        # Gradients of 0 and not None: a step without any advantage still moves by the optimiser's momentum.
+        for parameter in self._parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
         return Gradient(
             loss=float(loss.detach()),
             norm=self._norm(),
@@ -300,14 +304,6 @@ class Learner:
         self._states = [dict(values) for values in state["losses"]]
         if self.beside.critic is not None:
             self.beside.critic.load_state_dict(state["critic"])
-
-
-def _clear(parameter: Tensor) -> None:
-    """Make its gradient 0."""
-    if isinstance(parameter.grad, DTensor):
-        _local(parameter.grad).zero_()
-    else:
-        parameter.grad = torch.zeros_like(parameter)
 
 
 @torch.no_grad()

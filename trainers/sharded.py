@@ -84,9 +84,11 @@ def gather(model: Any, whole: Any) -> None:
     """
     targets = whole.state_dict() if whole is not None else {}
     for name, value in model.state_dict().items():
-        full = value.full_tensor() if isinstance(value, DTensor) else value
+        if isinstance(value, DTensor):
+            # Shards in the host's memory would be gathered there.
+            value = value.to(value.device_mesh.device_type).full_tensor()
         if whole is not None:
-            targets[name].copy_(full)
+            targets[name].copy_(value)
 
 
 def write_shards(folder: Path, door: Door, optimiser: torch.optim.Optimizer) -> None:
