@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import functools
 import json
 import os
 import tempfile
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from agenthub.errors import HostFault, UserError
@@ -15,6 +17,7 @@ from agenthub.sandboxes.lean.box import Compiler, Ran
 from agenthub.sandboxes.lean.challenge import Challenge
 from agenthub.sandboxes.lean.feedback import first_error
 from agenthub.sandboxes.lean.gather import Gather
+from agenthub.sandboxes.lean.lexer import Unreadable, tokens
 from agenthub.sandboxes.lean.olean import BadOlean, Table
 from agenthub.sandboxes.lean.read import Asked, decode, name_of
 from agenthub.sandboxes.lean.text import compiled
@@ -24,7 +27,13 @@ __all__ = ["Challenges"]
 
 _MOST = 48
 _SECONDS = 240.0
+_Made = Asked | str | HostFault
+"""A compiled challenge, or why it does not compile, or our fault."""
 _HEARTBEATS = 200_000
+_REACHES = {"instance", "attribute", "notation", "notation3", "infix", "infixl", "infixr", "prefix", "postfix", "macro"}
+_REACHES |= {"macro_rules", "syntax", "elab", "elab_rules", "declare_syntax_cat", "binder_predicate", "unif_hint", "@"}
+_REACHES |= {"initialize", "simproc", "dsimproc", "grind_pattern"}
+"""What may change how a text in another namespace is read; `@` begins attributes."""
 
 
 class Challenges:
@@ -34,7 +43,7 @@ class Challenges:
         self._compiler = compiler
         self._folder = cache / compiler.toolchain.identity / "challenges"
         self._known: dict[str, Asked] = {}
-        self._gathers: dict[tuple[str, ...], Gather[Challenge, Asked | str]] = {}
+        self._gathers: dict[tuple[str, ...], Gather[Challenge, _Made]] = {}
 
     async def get(self, challenge: Challenge) -> Asked:
         """The compiled challenge.
@@ -53,28 +62,40 @@ class Challenges:
             made = await self._gathers[imports].get(challenge)
             if isinstance(made, str):
                 raise UserError(f"the Lean challenge does not compile: {made}")
+            if isinstance(made, HostFault):
+                raise made
             found = made
         self._known[key] = found
         return found
 
-    async def _together(self, imports: tuple[str, ...], asked: Sequence[Challenge]) -> list[Asked | str]:
-        """All in one file, each in a namespace of its own; those that do not stand that, one by one."""
-        names = [f"AgenthubChallenge{index}" for index in range(len(asked))]
-        made: list[Asked | str] = ["" for _ in asked]
-        if len(asked) > 1:
-            text = "".join(
-                f"namespace {name}\n{one.asked()}end {name}\n" for name, one in zip(names, asked, strict=True)
-            )
-            ran = await self._compile(imports, text)
-            for index, (name, one) in enumerate(zip(names, asked, strict=True)):
-                made[index] = self._checked(ran, one, name)
-        for index, one in enumerate(asked):
-            if isinstance(made[index], str):
-                made[index] = self._checked(await self._compile(imports, one.asked()), one, "")
-            found = made[index]
+    async def _together(self, imports: tuple[str, ...], asked: Sequence[Challenge]) -> list[_Made]:
+        """All that keep to themselves in one file, each in a namespace of its own; the others one by one."""
+        groups = [[one] for one in asked if not _keeps_to_itself(one)]
+        made = await self._groups(imports, [*groups, [one for one in asked if _keeps_to_itself(one)]])
+        return [made[one.digest()] for one in asked]
+
+    async def _groups(self, imports: tuple[str, ...], groups: Sequence[Sequence[Challenge]]) -> dict[str, _Made]:
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(self._group(imports, group)) for group in groups if group]
+        return {key: found for task in running for key, found in task.result().items()}
+
+    async def _group(self, imports: tuple[str, ...], group: Sequence[Challenge]) -> dict[str, _Made]:
+        """One file of all; where it does not compile, one of each half, as some do not stand a namespace."""
+        names = [f"AgenthubChallenge{index}" if len(group) > 1 else "" for index in range(len(group))]
+        texts = [one.asked() for one in group]
+        if len(group) > 1:
+            texts = [f"namespace {name}\n{text}end {name}\n" for name, text in zip(names, texts, strict=True)]
+        try:
+            ran = await self._compile(imports, "".join(texts))
+            made = {one.digest(): self._checked(ran, one, name) for one, name in zip(group, names, strict=True)}
+        except HostFault as fault:
+            return {one.digest(): fault for one in group}
+        if len(group) > 1 and any(isinstance(found, str) for found in made.values()):
+            return await self._groups(imports, (group[: len(group) // 2], group[len(group) // 2 :]))
+        for key, found in made.items():
             if isinstance(found, Asked):
-                self._store(one.digest(), found)
-        return made
+                self._store(key, found)
+        return {**made}
 
     async def _compile(self, imports: Sequence[str], text: str) -> Ran:
         source = "".join(f"import {name}\n" for name in imports) + text
@@ -108,3 +129,17 @@ class Challenges:
         with tempfile.NamedTemporaryFile("w", dir=self._folder, delete=False, encoding="utf-8") as file:
             json.dump(row, file)
         os.replace(file.name, self._folder / f"{key}.json")
+
+
+def _keeps_to_itself(challenge: Challenge) -> bool:
+    """True where it surely means the same in a namespace, and changes no other that stands behind it."""
+    try:
+        found = tokens(challenge.asked())
+    except Unreadable:
+        return False
+    if challenge.open_scopes or any(token.text in _REACHES for token in found):
+        return False
+    pairs = [(word.text, after.text) for word, after in pairwise(found)]
+    # In a namespace of the library the library's names are short, which they are not below ours.
+    types = {after for word, after in pairs if word in ("inductive", "structure", "class")}
+    return all(after.split(".")[0] in types for word, after in pairs if word == "namespace")

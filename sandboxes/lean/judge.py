@@ -106,6 +106,7 @@ class Judge:
             imported,
             pointer=toolchain.pointer_bytes,
             versions=TESTED,
+            roots=roots,
         )
         times["read"] = time.perf_counter() - began
         verdict = Verdict(

@@ -5,7 +5,8 @@ The compiled parts are data that may be forged. What passes here has only been r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from agenthub.sandboxes.lean.export import export
@@ -18,6 +19,9 @@ from agenthub.sandboxes.lean.verdict import Reason
 __all__ = ["Asked", "Reading", "decode", "name_of", "read"]
 
 _SORRY: Name = ("sorryAx",)
+_TRUST: Name = ("Lean", "trustCompiler")
+_COMPILED: frozenset[Name] = frozenset({("Lean", "reduceBool"), ("Lean", "reduceNat")})
+"""Imported opaque constants whose values, which are not in exported files, rest on the axiom `_TRUST`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +52,8 @@ class _No(Exception):
 
 
 def name_of(text: str) -> Name:
-    """A name as it is written, without guillemets."""
-    return tuple(text.split("."))
+    """A name as it is written; what stands in guillemets is one part of it."""
+    return tuple(quoted or plain for quoted, plain in re.findall(r"«([^»]*)»|([^.«»]+)", text))
 
 
 def decode(
@@ -71,12 +75,14 @@ def read(
     *,
     pointer: int,
     versions: frozenset[str],
+    roots: Collection[str] = (),
 ) -> Reading:
     """Judge compiled parts. Never raises for what is in them.
 
     Args:
         targets: theorems that must be there.
         permitted: axioms that they may rest on, by exact name.
+        roots: modules that the submission's text imports; its parts may import these, `Init`, and no other.
     """
     table = Table()
     try:
@@ -85,6 +91,10 @@ def read(
         return Reading(reason=Reason.INFRA_ERROR, detail=f"the compiled challenge cannot be read: {error}")
     try:
         module = decode(parts, table, pointer=pointer, versions=versions)
+        # The replay's program names these modules, so a forged name of one could be text of that program.
+        strange = {_shown(one.module) for one in module.imports} - {"Init", *roots}
+        if strange:
+            raise BadOlean(f"it imports {min(strange)[:100]}, which its text does not")
         return _judged(table, challenge, module, [name_of(one) for one in targets], set(permitted), imported)
     except _No as no:
         return Reading(reason=no.reason, detail=str(no))
@@ -151,6 +161,8 @@ def _axioms(table: Table, own: dict[Name, Decl], targets: list[Name], imported: 
                 raise _No(Reason.KERNEL_REJECT, f"it uses {_shown(name)}, which nothing declares")
             if flags & AXIOM:
                 axioms.add(name)
+            elif name in _COMPILED:
+                axioms.add(_TRUST)
             elif flags & UNSAFE:
                 raise _No(Reason.WRONG_KIND, f"it rests on {_shown(name)}, which is unsafe")
             continue
