@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 from agenthub.sandboxes.lean.box import NOT_BEGUN, PARTS, Ahead, Compiler, Ran
+from agenthub.sandboxes.lean.lexer import Unreadable, tokens
 
 __all__ = ["AHEAD", "compiled"]
 
@@ -14,10 +16,36 @@ AHEAD = Ahead(arguments=("--agenthub-ahead", "-j2", "--json", f"-DmaxHeartbeats=
 """The compiler that waits: it has imported what a file without imports has, under the limit that tasks mostly have."""
 _MOST_BYTES = 60_000
 _HEADER_WORDS = ("import", "module", "prelude", "\r")
+_NO_CODE = "noncomputable section"
+"""The WebAssembly build has no code of many library functions, and a definition that uses one is an error there where
+code is made of it. Here a definition is compiled where that is possible, and kept where it is not; what is proved of it
+is the same."""
 
 
 async def compiled(compiler: Compiler, source: str, *, heartbeats: int, seconds: float) -> Ran:
     """Compile a file in a box of its own; its parts are taken out. Raises as Compiler.run does."""
+    if compiler.toolchain.native:
+        return await _compiled(compiler, source, heartbeats=heartbeats, seconds=seconds)
+    ran = await _compiled(compiler, _without_code(source), heartbeats=heartbeats, seconds=seconds)
+    last = None if ran.last is None else (ran.last[0] - 1, ran.last[1])
+    return replace(ran, above=ran.above + 1, last=last)
+
+
+def _without_code(source: str) -> str:
+    """With one line more, behind the imports."""
+    if "import" in source:
+        try:
+            found = [*tokens(source)]
+        except Unreadable:
+            return f"{_NO_CODE}\n{source}"
+        named = [after for word, after in pairwise(found) if word.text == "import"]
+        if named:
+            end = named[-1].at + len(named[-1].text)
+            return f"{source[:end]}\n{_NO_CODE}{source[end:]}"
+    return f"{_NO_CODE}\n{source}"
+
+
+async def _compiled(compiler: Compiler, source: str, *, heartbeats: int, seconds: float) -> Ran:
     if compiler.warm and heartbeats == _HEARTBEATS and _fits(source):
         ran = await compiler.go_on(AHEAD, {"agenthub-text": source.encode()}, seconds=seconds, collect=PARTS)
         if ran.code != NOT_BEGUN:

@@ -132,6 +132,8 @@ async def test_forged_files_are_refused_and_never_hang_or_break_the_reader(judge
     assert reading(()) is Reason.KERNEL_REJECT
     assert reading(ran.parts[:1]) is not Reason.OK or len(ran.parts) == 1
     assert reading((b"olean" + b"\2" + bytes(200),) * 3) is Reason.KERNEL_REJECT
+    foreign = tuple(part.replace(b"Init\0", b"In}]\0") for part in ran.parts)
+    assert foreign != ran.parts and reading(foreign) is Reason.KERNEL_REJECT
     with pytest.raises(BadOlean, match="was not tested"):
         decode([part.replace(b"4.28.0", b"4.99.0") for part in ran.parts], Table(), pointer=pointer, versions=TESTED)
     rng = random.Random(7)
@@ -150,6 +152,33 @@ async def test_an_index_tells_real_axioms_from_theorems(judge: Judge) -> None:
     axioms = {".".join(map(str, name)) for name, flags in imported.items() if flags & index.AXIOM}
     assert {"propext", "Classical.choice", "Quot.sound", "sorryAx", "Lean.ofReduceBool", "Lean.trustCompiler"} <= axioms
     assert len(axioms) < 30 and ("Nat", "add_comm") in imported
+
+
+async def test_definitions_that_the_toolchain_has_no_code_for_are_judged_like_others(judge: Judge) -> None:
+    definitions = """structure Pair where
+  x : Nat
+  y : Int
+  deriving Repr, DecidableEq
+instance : Add Pair := ⟨fun a b => ⟨a.x + b.x, a.y + b.y⟩⟩
+def stars (n : Nat) : String := String.join (List.replicate n "*")
+"""
+    statement = "theorem target (p q : Pair) : (p + q).x = q.x + p.x ∧ stars 0 = stars 0"
+    challenge = Challenge(definitions=definitions, statement=statement)
+    proof = f"{statement} := ⟨Nat.add_comm p.x q.x, rfl⟩"
+    (found,) = await both(judge, (challenge, f"import Std.Data.HashMap\n{definitions}{proof}"))
+    assert found.accepted, found
+
+
+async def test_what_the_kernel_took_from_compiled_code_rests_on_the_axiom_that_trusts_the_compiler(
+    judge: Judge,
+) -> None:
+    statement = "theorem target : Lean.reduceBool System.Platform.isWindows = false"
+    proof = f"{statement} := rfl"
+    strict = Challenge(statement=statement)
+    lax = replace(strict, permitted_axioms=("Lean.trustCompiler",))
+    refused, read_only = await both(judge, (strict, proof), (lax, proof))
+    assert refused.reason is Reason.ILLEGAL_AXIOM and "Lean.trustCompiler" in refused.detail, refused
+    assert read_only.axioms == ("Lean.trustCompiler",), read_only
 
 
 @pytest.mark.slow
