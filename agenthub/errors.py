@@ -18,9 +18,11 @@ A program that fails in a sandbox is an observation, never an exception. A faile
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 __all__ = [
+    "NO_ROOM",
     "AgenthubError",
     "BoxLost",
     "ConfigError",
@@ -33,6 +35,9 @@ __all__ = [
     "WireError",
     "nearest",
 ]
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""What the system says where a disk or a quota is full: nobody's bug."""
 
 
 class AgenthubError(Exception):

@@ -38,7 +38,7 @@ def read_trajectory(path: Path, line: int = 1) -> Trajectory:
     if text.lstrip().startswith("{\n") and len(rows) > 1:
         rows = [text]
     if not 1 <= line <= len(rows):
-        raise ConfigError(f"{path}:{line}", f"the file has {len(rows)} trajectories")
+        raise ConfigError(str(path), f"the file has {len(rows)} trajectories; --line {line} is none of them")
     try:
         return decode(Trajectory, json.loads(rows[line - 1]))
     except ValueError as error:

@@ -12,6 +12,7 @@ import fcntl
 import io
 import json
 import os
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -113,6 +114,14 @@ class RunFolder:
             file.truncate(size)
             file.seek(size)
 
+    def take_back(self) -> None:
+        """Remove a run that has written neither a line nor a checkpoint, so that its folder is free for another.
+
+        What else lies there stays, the log of its hub too.
+        """
+        if not any(self.sizes().values()) and not any((self.path / "checkpoints").glob("update-*")):
+            _remove_run(self.path)
+
     def close(self) -> None:
         """Close the files and let go of the folder."""
         for file in self._files.values():
@@ -131,8 +140,11 @@ def _remove_run(path: Path) -> None:
         *LINES,
     ):
         (path / name).unlink(missing_ok=True)
-    for file in (path / "checkpoints").glob("update-*"):
-        file.unlink()
+    for written in (path / "checkpoints").glob("update-*"):
+        if written.is_dir():
+            shutil.rmtree(written)
+        else:
+            written.unlink()
 
 
 def _locked(path: Path) -> BinaryIO:

@@ -59,7 +59,7 @@ def read_run(path: Path) -> RunData:
         UserError: it is no folder of a run.
     """
     if not path.is_dir():
-        raise UserError(f"{path} is no folder; expected the --out of a training run")
+        raise UserError(f"{path} is no folder; expected the --out of a training run, or a file of trajectories")
     if not any((path / name).exists() for name in ("config.yaml", "metrics.jsonl")):
         raise UserError(f"{path} holds no run: neither config.yaml nor metrics.jsonl")
     data = read_metrics(path)

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import typer
 
-from agenthub.errors import AgenthubError
+from agenthub.errors import NO_ROOM, AgenthubError
 
 __all__ = ["app", "main"]
 
@@ -52,8 +52,12 @@ def main() -> None:
         while isinstance(first, BaseExceptionGroup):
             first = first.exceptions[0]
         _refuse(first)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        _refuse(f"cannot write: {error.strerror}")
 
 
-def _refuse(error: BaseException) -> NoReturn:
+def _refuse(error: BaseException | str) -> NoReturn:
     print(f"agenthub: {error}", file=sys.stderr)
     raise SystemExit(2) from None

@@ -34,10 +34,19 @@ def command(
     """
     import asyncio
 
+    from agenthub.errors import UserError
     from agenthub.suites.load import find_task, load_suite, load_suites
 
     found = load_suite(suite) if suite.endswith((".yaml", ".yml")) else load_suites(tasks or [])[suite]
     chosen = find_task(found, task) if task is not None else found.tasks[0]
+    try:
+        if save is not None:
+            # An episode that cannot be kept is not played at all.
+            save.open("a", encoding="utf-8").close()
+        if images is not None:
+            images.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{error.filename} cannot be written: {error.strerror}") from error
     asyncio.run(_play(chosen, policy, save, images))
 
 

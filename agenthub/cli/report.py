@@ -33,7 +33,7 @@ def _film(path: Path, out: Path | None, episode: int) -> Path:
     """Write the film strip of a trajectory; its images are in FILE.blobs beside it.
 
     Raises:
-        UserError: the file holds no such trajectory.
+        UserError: the file holds no such trajectory, or the film strip cannot be written.
     """
     import json
 
@@ -43,9 +43,12 @@ def _film(path: Path, out: Path | None, episode: int) -> Path:
     from agenthub.film import film
     from agenthub.records import Trajectory
 
-    rows = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        rows = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
     if len(rows) < episode:
-        raise UserError(f"{path} has {len(rows)} trajectories, not {episode}")
+        raise UserError(f"{path} has {len(rows)} trajectories; --episode {episode} is none of them")
     try:
         row = json.loads(rows[episode - 1])
         trajectory = decode(Trajectory, row.get("trajectory", row) if isinstance(row, dict) else row)
@@ -60,5 +63,8 @@ def _film(path: Path, out: Path | None, episode: int) -> Path:
             return None
 
     written = out or path.with_suffix(".html")
-    written.write_text(film(trajectory, blob), encoding="utf-8")
+    try:
+        written.write_text(film(trajectory, blob), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{written} cannot be written: {error.strerror}") from error
     return written

@@ -29,14 +29,16 @@ def command(
 
     if resume == (recipe is not None):
         raise UserError("give a recipe, or --resume with the --out of a run; `agenthub recipes` lists recipes")
-    if resume and (out is None or suite is not None or replace):
+    if resume and out is None:
+        raise UserError("--resume needs --out, the folder of the run to go on with")
+    if resume and (suite is not None or replace):
         raise UserError("--resume goes on with the run in --out as it was; it takes no --suite and no --replace")
     overrides = [*([f"suite={suite}"] if suite else []), *(set_ or [])]
     if world()[0]:
         _follow(str(recipe), out if resume else None, overrides)
         return
     folder = _resumed(out, overrides) if resume and out else _new(str(recipe), overrides, out, replace)
-    status = _run(folder, hub, tasks or [])
+    status = _run(folder, hub, tasks or [], fresh=not resume)
     if status:
         raise typer.Exit(status)
 
@@ -75,11 +77,16 @@ def _follow(recipe: str, out: Path | None, overrides: list[str]) -> None:
         following(loaded, ranks)
 
 
-def _run(folder: RunFolder, hub: str | None, tasks: list[Path]) -> int:
-    """Train to the end or to a signal; the exit status."""
+def _run(folder: RunFolder, hub: str | None, tasks: list[Path], *, fresh: bool) -> int:
+    """Train to the end or to a signal; the exit status. A fresh run that cannot even begin leaves no run behind.
+
+    Raises:
+        UserError: the disk is full, or what the run needs is not there.
+    """
     import signal
 
     from agenthub.cli.signals import run_until_signal
+    from agenthub.errors import NO_ROOM, AgenthubError, UserError
     from agenthub.trainers.progress import Terminal
     from agenthub.trainers.report import write_report
     from agenthub.trainers.run import load_models, ranks_of, train
@@ -97,6 +104,15 @@ def _run(folder: RunFolder, hub: str | None, tasks: list[Path]) -> int:
     except KeyboardInterrupt:
         interrupted()
         caught = signal.SIGINT
+    except AgenthubError:
+        if fresh:
+            folder.take_back()
+        raise
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        more = f"with more room, go on with: agenthub train --resume --out {folder.path}"
+        raise UserError(f"{folder.path}: {error.strerror}; {more}") from error
     finally:
         folder.close()
     if caught:

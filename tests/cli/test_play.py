@@ -45,6 +45,16 @@ def test_the_oracle_is_watched_recorded_and_replayed(suite: Path, tmp_path: Path
     again = agenthub("replay", str(record), "--check", "--tasks", str(suite))
     assert again.returncode == 0, again.stderr
     assert "replayed: the same" in again.stdout
+    nowhere = agenthub("report", str(record), "--out", str(record / "strip.html"))
+    assert nowhere.returncode == 2
+    assert "strip.html cannot be written: Not a directory" in nowhere.stderr
+
+
+def test_a_full_disk_is_said_in_one_line() -> None:
+    command = [sys.executable, "-u", "-m", "agenthub", "recipes"]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (2, "agenthub: cannot write: No space left on device\n")
 
 
 def test_a_person_plays_from_the_keyboard(suite: Path) -> None:
@@ -85,6 +95,8 @@ def test_a_replay_names_the_first_turn_that_differs(suite: Path, tmp_path: Path,
         (("play", "{suite}", "c"), "small: no task named 'c'"),
         (("play", "{suite}", "--policy", "oracel"), "did you mean 'oracle'?"),
         (("play", "{suite}", "b", "--policy", "oracle"), "the task has no solution to play"),
+        (("play", "{suite}", "--policy", "oracle", "--save", "{suite}/t.jsonl"), "t.jsonl cannot be written"),
+        (("play", "{suite}", "--policy", "oracle", "--images", "{suite}/shots"), "shots cannot be written"),
         (("replay", "{suite}"), "not a trajectory"),
         (("replay", "nowhere.jsonl"), "cannot be read"),
     ],

@@ -118,9 +118,11 @@ def test_eval_report_and_recipes(tmp_path: Path) -> None:
         (["train"], "give a recipe"),
         (["train", "grppo"], "did you mean 'grpo'"),
         (["train", "grpo", "--set", "updtes=1"], "did you mean 'updates'"),
-        (["train", "--resume"], "takes no"),
+        (["train", "--resume"], "needs --out"),
+        (["train", "--resume", "--out", "/nowhere", "--suite", "echo"], "takes no"),
         (["train", "--resume", "--out", "/nowhere"], "no run to resume"),
         (["report", "/nowhere"], "is no folder"),
+        (["eval", "arithmetic", "--policy", "/nowhere"], "the folder of a run"),
     ],
 )
 def test_what_cannot_be_run_is_said_in_one_line(arguments: list[str], words: str) -> None:
@@ -129,7 +131,10 @@ def test_what_cannot_be_run_is_said_in_one_line(arguments: list[str], words: str
     assert "Traceback" not in said
 
 
-def test_a_split_that_the_suite_does_not_have_is_named(tmp_path: Path) -> None:
-    said = run("train", "grpo", "--out", str(tmp_path / "run"), *settings("split=dev"), status=2)
+def test_a_split_that_the_suite_does_not_have_is_named_and_leaves_the_folder_free(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    said = run("train", "grpo", "--out", str(folder), *settings("split=dev"), status=2)
     assert "'dev'" in said
     assert "Traceback" not in said
+    assert not (folder / "config.yaml").exists()
+    assert (folder / "hub" / "hub.log").is_file()

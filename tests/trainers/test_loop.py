@@ -161,3 +161,24 @@ def test_a_folder_is_not_overwritten_nor_shared_nor_resumed_as_another_run(tmp_p
     with pytest.raises(UserError, match="has 0 bytes"):
         again.cut({"metrics.jsonl": 10})
     again.close()
+
+
+def test_replacing_a_run_drops_the_checkpoints_that_several_processes_wrote(tmp_path: Path) -> None:
+    RunFolder.create(tmp_path / "run", recipe()).close()
+    shards = tmp_path / "run" / "checkpoints" / "update-000002.shards"
+    shards.mkdir(parents=True)
+    (shards / "__0_0.distcp").write_bytes(b"weights")
+    RunFolder.create(tmp_path / "run", recipe(), replace=True).close()
+    assert not any(shards.parent.iterdir())
+
+
+def test_only_a_run_that_wrote_nothing_can_be_taken_back(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "run", recipe())
+    folder.metrics({"update": 0})
+    folder.take_back()
+    folder.close()
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == '{"update":0}\n'
+    folder = RunFolder.create(tmp_path / "run", recipe(), replace=True)
+    folder.take_back()
+    folder.close()
+    RunFolder.create(tmp_path / "run", recipe()).close()
