@@ -37,6 +37,8 @@ class Document:
     """None, bool, int, float, str, list and dict with string keys."""
     lines: Mapping[Loc, int]
     """Line of each value by its keys and indices, from 1; a mapping's entry stands at its key."""
+    root: str = "the file"
+    """What the outermost mapping is called in an error: a part of a file has a name there."""
     given: Mapping[Loc, str] = field(default_factory=dict)
     """Values that an override gave, and how it read."""
 

@@ -36,7 +36,7 @@ def _problem(document: Document, model_cls: type[BaseModel], error: dict[str, An
         key = str(error["loc"][-1])
         message = f"{_dotted(loc)}.{key} is missing" if loc else f"{key} is missing"
     elif kind in ("extra_forbidden", "unexpected_keyword_argument"):
-        inside = _dotted(loc[:-1]) or "the file"
+        inside = _dotted(loc[:-1]) or document.root
         message = no_key(inside, str(loc[-1]), _models_at(model_cls, loc[:-1]))
     elif kind in ("literal_error", "enum", "union_tag_invalid"):
         message = _not_one_of(name, error)
@@ -46,7 +46,7 @@ def _problem(document: Document, model_cls: type[BaseModel], error: dict[str, An
         message = f"{name}: {error['ctx']['error']}" if name else str(error["ctx"]["error"])
     elif kind == "model_type":
         keys = sorted({key for model in _models_at(model_cls, loc) for key in keys_of(model)})
-        message = f"{name or 'the file'} is {shown(error['input'])}; expected a mapping with keys {listed(keys)}"
+        message = f"{name or document.root} is {shown(error['input'])}; expected a mapping with keys {listed(keys)}"
     else:
         expected = re.sub(r"^Input should be ", "expected ", error["msg"])
         message = f"{name} is {shown(error['input'])}; {expected}"

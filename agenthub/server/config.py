@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from agenthub.errors import ConfigError, nearest
+from agenthub.registry import registry
 from agenthub.server.door import Patience, Tls
 from agenthub.server.logs import LogFormat, LogLevel
 
@@ -83,6 +84,7 @@ class ServeConfig:
         if not 0 <= self.port <= 65535:
             raise ConfigError("port", f"is {self.port}; expected 0 to 65535")
         for name, given, known in (
+            ("isolation", self.isolation, registry("isolation").names()),
             ("log_format", self.log_format, get_args(LogFormat)),
             ("log_level", self.log_level, get_args(LogLevel)),
         ):

@@ -276,7 +276,8 @@ def _inspect(task: Task, place: Place) -> None:
         try:
             run = registry("check").load(check.uses)
             if isinstance(run, TypedCheck):
-                args = validate(Document(path=place(loc), data=dict(check.args), lines={}), run.model)
+                root = f"verifier.checks[{index}].args"
+                args = validate(Document(path=place(loc), data=dict(check.args), lines={}, root=root), run.model)
                 run.inspect(task, args)
         except ConfigError:
             raise

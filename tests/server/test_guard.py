@@ -92,3 +92,8 @@ def test_a_token_never_comes_from_a_flag(tmp_path: Path, monkeypatch: pytest.Mon
     assert TOKEN not in repr(ServeConfig(token=TOKEN))
     with pytest.raises(ConfigError, match="16"):
         ServeConfig(token="short")
+
+
+def test_a_hub_does_not_start_with_an_isolation_that_there_is_not() -> None:
+    with pytest.raises(ConfigError, match="isolation: is 'jial'; did you mean 'jail'"):
+        ServeConfig(isolation="jial")

@@ -223,7 +223,7 @@ def test_a_bad_key_of_a_task_is_told_with_its_line(tmp_path: Path, key: str, mes
         (HEAD + TASK.replace("{uses: numeric}", ""), "s.yaml:7: verifier.checks is empty"),
         (
             HEAD + TASK.replace("{uses: numeric}", "{uses: numeric, args: {abbs: 1}}"),
-            "s.yaml:7: the file has no key 'abbs'; did you mean 'abs'?",
+            "s.yaml:7: verifier.checks[0].args has no key 'abbs'; did you mean 'abs'?",
         ),
         (
             HEAD + TASK.replace("{uses: numeric}", "{uses: numeric}, {uses: numeric}"),
