@@ -151,10 +151,10 @@ pre{white-space:pre-wrap;margin:4px 0;color:#555}pre.action{color:#000;font-weig
 _SCRIPT = """
 const all = [...document.querySelectorAll('figure')], place = document.getElementById('place');
 let now = 0;
-function show(next) {
+function show(next, scroll = true) {
   now = Math.max(0, Math.min(all.length - 1, next));
   all.forEach((figure, index) => figure.classList.toggle('now', index === now));
-  all[now].scrollIntoView({block: 'start'});
+  if (scroll) all[now].scrollIntoView({block: 'start'});
   const image = all[now].querySelector('img');
   const size = image ? (image.naturalWidth ? `${image.naturalWidth} x ${image.naturalHeight}` : 'not loaded') : 'none';
   place.textContent = `screen ${now + 1} of ${all.length}, image ${size}`;
@@ -168,5 +168,5 @@ addEventListener('keydown', event => {
   else return;
   event.preventDefault();
 });
-addEventListener('load', () => show(0));
+addEventListener('load', () => show(0, false));
 """

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
-from typing import Any
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from agenthub.records import ints
 from agenthub.registry import registry
 from agenthub.trainers.plugins import NEEDS, make
+from agenthub.trainers.types import Batch, Doubles
 from tests.trainers.contracts import padded, rich, rich_batch
 from tests.trainers.fakes import ANSWER, CODE, PROSE, batch_of, mixed_batch, trajectory
 
@@ -237,3 +240,14 @@ def test_a_kind_without_a_member_is_not_declared() -> None:
 def test_texts_of_the_fakes_are_what_the_filters_take_them_for() -> None:
     batch = mixed_batch()
     assert {turn.text for turn in batch.turns} == {ANSWER, CODE, PROSE}
+
+
+def test_the_credit_that_the_guide_shows_keeps_the_contract() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    names: dict[str, Any] = {"np": np, "dataclass": dataclass, "ClassVar": ClassVar, "Batch": Batch, "Doubles": Doubles}
+    exec(code, names)
+    shown, ours = names["RLOO"](), make("credit", "rloo", {})
+    batch = rich(batch_of([0.0, 1.0, 0.5, 1.0]))
+    np.testing.assert_allclose(shown.advantage(batch), ours.advantage(batch), atol=1e-12)
+    assert not shown.advantage(rich(batch_of([0.1] * 3))).any()
