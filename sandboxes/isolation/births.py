@@ -66,6 +66,7 @@ class ForkBirths:
         *,
         filter: bytes,
         life: int,
+        priority: int,
         prefix: str,
         home: int,
         resident: Callable[[int], NoReturn],
@@ -73,7 +74,7 @@ class ForkBirths:
     ) -> None:
         self.no_fork = no_fork
         self._parent, self._users, self._filter, self._life = parent, users, filter, life
-        self._prefix, self._home, self._resident = prefix, home, resident
+        self._priority, self._prefix, self._home, self._resident = priority, prefix, home, resident
         self._count = 0
         self._next: tuple[Message, Group] | None = None
         self._limits: Message | None = None
@@ -96,6 +97,7 @@ class ForkBirths:
             control=control,
             status=status,
             life=self._life,
+            priority=self._priority,
             uid=None if users is None else users.first + 1 + self._count % users.count,
             init_uid=0 if users is None else users.first,
             filter=self._filter,

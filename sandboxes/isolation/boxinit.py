@@ -50,6 +50,8 @@ class Birth:
     """Write end of the status pipe."""
     life: int
     """Read end of a pipe that ends when the supervisor does."""
+    priority: int
+    """Nice value of the box."""
     uid: int | None
     """User of the worker; None where the mold lives in a user namespace of one user."""
     init_uid: int
@@ -62,7 +64,7 @@ def become_init(birth: Birth) -> NoReturn:
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        os.setpriority(os.PRIO_PROCESS, 0, 0)
+        os.setpriority(os.PRIO_PROCESS, 0, birth.priority)
         _enclose(birth)
         out, out_inside = os.pipe2(os.O_CLOEXEC)
         err, err_inside = os.pipe2(os.O_CLOEXEC)

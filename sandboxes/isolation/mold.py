@@ -44,7 +44,8 @@ _RETRY_S = 0.005
 _QUIET_S = 0.001
 """How long nothing must have been asked for before the next box's parts are made."""
 _STOCK = 8
-_NICE = -10
+_AHEAD = 10
+"""By how much the mold's nice value is below its boxes', where it may be."""
 _MOST_DESCRIPTORS = 240
 _GUARD_MS = 3000
 """How long a mold has to end by itself after its supervisor."""
@@ -62,6 +63,8 @@ class MoldSpec:
     rootless: bool
     slot: int
     """Number of this mold within all supervisors of the machine, for user ids."""
+    priority: int
+    """Nice value of the hub, which its boxes have as well."""
     native: Native | None
     """The C parts; None where there are none."""
     no_native: str
@@ -120,6 +123,7 @@ class Mold:
             users,
             filter=self._filter,
             life=self._spec.life,
+            priority=self._spec.priority,
             prefix=prefix,
             home=home,
             resident=resident,
@@ -147,11 +151,12 @@ class Mold:
         users: Users,
         prefix: str,
     ) -> TwinBirths:
-        twins = Twins(library, self._filter, table)
+        twins = Twins(library, self._filter, table, self._spec.priority)
         twins.plant(resident)
         filter = os.memfd_create("filter", os.MFD_CLOEXEC)
         os.write(filter, self._filter)
-        rooms = Rooms(library, program, filter, self._spec.parent, prefix, users.first, users.count, _STOCK)
+        spec = self._spec
+        rooms = Rooms(library, program, filter, spec.parent, prefix, users.first, users.count, _STOCK, spec.priority)
         return TwinBirths(rooms, twins, cgroup_memory="memory" in self._spec.parent.controllers)
 
     def serve(self) -> None:
@@ -289,7 +294,7 @@ def run(spec: MoldSpec, channel: socket.socket, supervisor: int) -> NoReturn:
     """
     with contextlib.suppress(PermissionError):
         # It ends boxes that take all there is, and every step of a copy is a switch to or from it.
-        os.setpriority(os.PRIO_PROCESS, 0, _NICE)
+        os.setpriority(os.PRIO_PROCESS, 0, max(-20, spec.priority - _AHEAD))
     try:
         try:
             if spec.rootless:

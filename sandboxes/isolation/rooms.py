@@ -112,6 +112,8 @@ class Rooms:
     uids: int
     stock: int
     """How many rooms of the limits that were asked for last wait."""
+    priority: int
+    """Nice value of the boxes."""
     _count: int = 0
     _waiting: dict[str, deque[Room]] = field(default_factory=dict)
     """By limits; those that were asked for last are last."""
@@ -184,7 +186,7 @@ class Rooms:
             # Charged to the box, but not slowed by its share of the processor: the mold waits for it.
             groups = room.tasks[: len(room.tasks) - room.group.late]
             given = [inside, folders[0], there[0], folders[1], there[1], *groups]
-            words = ["boxinit", "copy", str(room.uid), str(len(groups))]
+            words = ["boxinit", str(self.priority), "copy", str(room.uid), str(len(groups))]
             return self._spawn(words, given, new_process_space=False), word
         except OSError:
             os.close(word)
@@ -207,7 +209,7 @@ class Rooms:
             err, err_inside = os.pipe2(os.O_CLOEXEC)
             held += [word, inside, out, out_inside, err, err_inside]
             options = f"size={limits['disk_mb']}m,nr_inodes={limits['files']},mode=0700,uid={uid},gid={uid}"
-            words = ["boxinit", "init", options, str(self.first_uid), str(len(tasks))]
+            words = ["boxinit", str(self.priority), "init", options, str(self.first_uid), str(len(tasks))]
             init = self._spawn(words, [inside, self.filter, *tasks], new_process_space=True)
         except OSError:
             for descriptor in held:

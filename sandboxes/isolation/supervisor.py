@@ -204,6 +204,7 @@ class Supervisor:
             life=self._life,
             rootless=self._rootless,
             slot=os.getpid() + 97 * (self._started - 1),
+            priority=os.getpriority(os.PRIO_PROCESS, 0),
             native=Native(**message["native"]) if message["native"] else None,
             no_native=message["no_native"],
         )

@@ -99,9 +99,10 @@ class Made:
 class Twins:
     """The seed of one mold, and everything that is done to a stopped process. Used by one thread."""
 
-    def __init__(self, library: ctypes.CDLL, filter: bytes, process_table: int) -> None:
+    def __init__(self, library: ctypes.CDLL, filter: bytes, process_table: int, priority: int) -> None:
+        """`priority`: nice value of the workers."""
         self._library, self._filter, self._table = library, filter, process_table
-        self._processors = os.sched_getaffinity(0)
+        self._processors, self._priority = os.sched_getaffinity(0), priority
         self._message = ctypes.create_string_buffer(_MESSAGE_BYTES)
         self._state = ctypes.create_string_buffer(library.twin_state_size())
         self._seed = 0
@@ -120,7 +121,7 @@ class Twins:
         library.twin_park.restype = ctypes.c_long
         library.twin_seed.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.POINTER(_Order)]
         library.twin_make.argtypes = [ctypes.c_int, ctypes.POINTER(_Order), ctypes.c_void_p, ctypes.c_void_p]
-        library.twin_release.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]
+        library.twin_release.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
         return library
 
     def plant(self, resident: Callable[[int], NoReturn]) -> None:
@@ -167,7 +168,7 @@ class Twins:
             try:
                 yield
             finally:
-                self._library.twin_release(worker, *self._everywhere())
+                self._library.twin_release(worker, *self._everywhere(), self._priority)
 
     def copy(self, twin: int, order: Order) -> Made:
         """A copy of the worker that `stopped` holds. Raises OSError."""
@@ -179,7 +180,7 @@ class Twins:
         wrong = [name for name, wanted in _SAFE.items() if int(facts.get(name, "-1"), 16) != wanted]
         if wrong:
             raise OSError(f"a new worker is not as it should be: {', '.join(wrong)}")
-        if self._library.twin_release(made.worker, *self._everywhere()) < 0:
+        if self._library.twin_release(made.worker, *self._everywhere(), self._priority) < 0:
             raise self._error()
 
     def check(self, init: int, worker: int, folders: Sequence[int]) -> None:

@@ -94,8 +94,12 @@ class Project:
             data=json.dumps(body).encode() if body is not None else None,
             headers={"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self.token}"} if token else {}),
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.load(answer)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            error.msg = f"{error.msg}: {error.read().decode()[:2000]}"
+            raise
 
 
 @pytest.fixture(scope="module")

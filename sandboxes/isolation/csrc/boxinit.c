@@ -1,7 +1,8 @@
 /* Process 1 of a box, and the program that copies one box's files into another's.
  *
- *   boxinit init OPTIONS UID GROUPS   descriptors: 3 word to the mold, 4 filter, 5... GROUPS files of control groups
- *   boxinit copy UID GROUPS           descriptors: 3 word to the mold, 4 5 and 6 7 a folder and where it goes, 8... groups
+ *   boxinit NICE init OPTIONS UID GROUPS   descriptors: 3 word to the mold, 4 filter, 5... GROUPS files of control groups
+ *   boxinit NICE copy UID GROUPS           descriptors: 3 word to the mold, 4 5 and 6 7 a folder and where it goes, 8...
+ *                                          groups
  *
  * It starts with every right of the mold and ends with none. What it says on descriptor 3 is "R", or the step that
  * failed. Static, so that it owes nothing to the box's root and costs a hundred kilobytes.
@@ -176,15 +177,17 @@ static void copy_folder(int from, int into, int depth) {
 }
 
 int main(int count, char **words) {
-    setpriority(PRIO_PROCESS, 0, 0);
-    if (count == 5 && !strcmp(words[1], "init"))
-        become_init(words[2], strtoul(words[3], NULL, 10), atoi(words[4]));
-    if (count == 4 && !strcmp(words[1], "copy")) {
+    if (count < 3)
+        return 2;
+    setpriority(PRIO_PROCESS, 0, atoi(words[1]));
+    if (count == 6 && !strcmp(words[2], "init"))
+        become_init(words[3], strtoul(words[4], NULL, 10), atoi(words[5]));
+    if (count == 5 && !strcmp(words[2], "copy")) {
         cpu_set_t every;
         memset(&every, 0xff, sizeof every); /* the mold may be held to one processor just now */
         sched_setaffinity(0, sizeof every, &every);
-        owner = strtoul(words[2], NULL, 10);
-        enter_groups(8, atoi(words[3]));
+        owner = strtoul(words[3], NULL, 10);
+        enter_groups(8, atoi(words[4]));
         umask(0);
         copy_folder(4, 5, 0);
         copy_folder(6, 7, 0);

@@ -469,9 +469,9 @@ int twin_seed(pid_t pid, unsigned long message, const Order *order) {
 }
 
 /* Let a worker go. It may run on every processor again, whatever the twin was held to. */
-int twin_release(pid_t worker, const cpu_set_t *processors, size_t size) {
+int twin_release(pid_t worker, const cpu_set_t *processors, size_t size, int priority) {
     sched_setaffinity(worker, size, processors);
-    setpriority(PRIO_PROCESS, worker, 0);
+    setpriority(PRIO_PROCESS, worker, priority);
     return ptrace(PTRACE_DETACH, worker, 0, 0) < 0 ? fail("release") : 0;
 }
 
