@@ -86,7 +86,8 @@ def gather(model: Any, whole: Any) -> None:
     for name, value in model.state_dict().items():
         if isinstance(value, DTensor):
             # Shards in the host's memory would be gathered there.
-            value = value.to(value.device_mesh.device_type).full_tensor()
+            placed: Any = value.to(value.device_mesh.device_type)
+            value = placed.full_tensor()
         if whole is not None:
             targets[name].copy_(value)
 
