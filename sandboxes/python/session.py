@@ -31,7 +31,7 @@ class Settings:
 
     shown_bytes: int = 8192
     """Bytes of each output stream that an observation shows; half from its start, half from its end."""
-    grace_s: float = 1.0
+    grace_s: float = 3.0
     """Seconds between the interrupt at the end of a turn's time and the end of the box."""
 
 
@@ -199,7 +199,9 @@ class PythonSession:
             interrupted = True
             await self._box.signal_soft()
             try:
-                reply = await self._channel.again(deadline + self._settings.grace_s)
+                # From when the program can know of it: to signal into a container takes its time on a busy machine.
+                told = asyncio.get_running_loop().time()
+                reply = await self._channel.again(told + self._settings.grace_s)
             except Overdue:
                 reason = f"out of time: no answer {self._settings.grace_s:g} s after the interrupt at {time}"
                 await self._channel.lost(reason)
