@@ -44,7 +44,10 @@ def command(
         with tempfile.TemporaryDirectory(prefix="agenthub-eval-") as folder:
             async with hub_of(hub, Path(folder), tasks or []) as client:
                 wanted = Held(suite=suite, split=split, tasks=count, k=k, seed=seed)
-                found.append(await evaluate_policy(client, served, renderer, wanted, sampling))
+                try:
+                    found.append(await evaluate_policy(client, served, renderer, wanted, sampling))
+                finally:
+                    await served.close()
 
     caught = run_until_signal(play())
     if caught:

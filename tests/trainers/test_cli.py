@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import psutil
 import pytest
@@ -129,6 +131,17 @@ def test_what_cannot_be_run_is_said_in_one_line(arguments: list[str], words: str
     said = run(*arguments, status=2)
     assert words in said
     assert "Traceback" not in said
+
+
+def test_a_server_that_refuses_is_named_and_its_connections_are_closed() -> None:
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}#m"
+        said = run("eval", "arithmetic", "--count", "1", "--k", "1", "--policy", address, status=2)
+        server.shutdown()
+    assert "refuses model 'm': 501" in said
+    assert "Traceback" not in said
+    assert "Unclosed" not in said
 
 
 def test_a_split_that_the_suite_does_not_have_is_named_and_leaves_the_folder_free(tmp_path: Path) -> None:
