@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Literal
 
+from aiohttp.http_exceptions import HttpProcessingError
+
 __all__ = ["FACTS", "LogFormat", "LogLevel", "event", "logged", "request_id"]
 
 LogFormat = Literal["text", "json"]
@@ -43,6 +45,7 @@ def logged(form: LogFormat, level: LogLevel) -> Iterator[None]:
     """Send the hub's log to standard error inside the context, and what aiohttp and asyncio have to say with it."""
     handler = _Stderr()
     handler.setFormatter(_Json() if form == "json" else _Text())
+    handler.addFilter(_is_ours)
     before = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in _LOGGERS]
     for logger in _LOGGERS:
         logger.handlers[:] = [handler]
@@ -64,6 +67,12 @@ class _Stderr(logging.Handler):
             sys.stderr.write(self.format(record) + "\n")
         except (OSError, ValueError):
             return  # nobody reads it any more; the hub goes on
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """False for what aiohttp logs as an error where a client sent no HTTP, or went away: nobody here can mend it."""
+    error = record.exc_info[1] if record.exc_info else None
+    return record.name != "aiohttp.server" or not isinstance(error, HttpProcessingError | ConnectionResetError)
 
 
 def _facts(record: logging.LogRecord) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMessage
 from aiohttp.test_utils import RawTestServer as TestServer
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -84,6 +85,18 @@ def test_no_client_forges_a_line(form: LogFormat) -> None:
     with written(form, "info") as stream:
         logging.getLogger("agenthub.requests").info("evil\n2026 WARNING forged\x1b[2J", extra={"facts": {"op": "a\nb"}})
         assert stream.getvalue().count("\n") == 1 and "\x1b" not in stream.getvalue()
+
+
+@pytest.mark.parametrize("error", [BadHttpMessage("no Host"), ConnectionResetError("gone")])
+def test_a_client_that_speaks_no_http_or_goes_away_writes_no_traceback(
+    error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with logged("text", "warning"):
+        logging.getLogger("aiohttp.server").error("Error handling request", exc_info=error)
+        logging.getLogger("aiohttp.server").error("Error handling request", exc_info=ValueError("a bug"))
+    said = capsys.readouterr().err
+    assert str(error) not in said
+    assert "ValueError: a bug" in said
 
 
 def test_the_log_is_as_it_was_afterwards_and_a_reader_that_is_gone_stops_nothing() -> None:
