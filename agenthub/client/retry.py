@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
+import time
 from typing import Any
 
 from agenthub.errors import AgenthubError, HostFault, HubUnreachable, WireError
@@ -13,8 +15,16 @@ __all__ = ["Again", "Patience", "refusal"]
 _FIRST_S = 0.05
 _LONGEST_S = 5.0
 _ASK_AGAIN = frozenset({"over_capacity", "quota_exceeded", "stopping", "too_many_episodes"})
+_QUIET_S = 3.0
+"""Without an answer for so long, a person is told that it is waited for."""
+_TOLD_EVERY_S = 30.0
 _TOO_LONG_S = 60.0
 """A quota that is empty for longer is told to the caller."""
+
+
+_logger = logging.getLogger("agenthub.client")
+_told: dict[str, float] = {}
+"""By address, when it was said last that its hub is waited for: one line for a thousand episodes that wait."""
 
 
 class Again(Exception):
@@ -49,9 +59,17 @@ class Patience:
         wait_s = max(self._wait_s, why.after_s)
         if now + wait_s - self._since > self._budget_s:
             raise HubUnreachable(f"no answer from the hub at {self._url} in {self._budget_s:g} s: {why}") from why
+        if now - self._since >= _QUIET_S:
+            self._tell(why)
         # Jitter keeps a thousand episodes from coming back in the same millisecond.
         await asyncio.sleep(max(why.after_s, self._wait_s * random.uniform(0.5, 1.0)))
         self._wait_s = min(_LONGEST_S, 2 * self._wait_s)
+
+    def _tell(self, why: Again) -> None:
+        now = time.monotonic()
+        if now - _told.get(self._url, -_TOLD_EVERY_S) >= _TOLD_EVERY_S:
+            _told[self._url] = now
+            _logger.warning("waiting up to %g s for the hub at %s: %s", self._budget_s, self._url, why)
 
 
 def refusal(status: int, error: Any, *, op: str = "") -> AgenthubError | Again:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import math
 import random
 import time
 import uuid
@@ -30,6 +32,10 @@ Receive = Callable[[Mapping[str, Any]], Awaitable[None]]
 """Has the server's workers take a part of the weights; back when they have it."""
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 5.0
+_QUIET_S = 3.0
+"""Without an answer for so long, a person is told that it is waited for."""
+_TOLD_EVERY_S = 30.0
+_logger = logging.getLogger("agenthub.policy")
 
 
 class VllmPolicy:
@@ -67,6 +73,7 @@ class VllmPolicy:
         self._served: Served | None = None
         self._version = 0
         self._closed = False
+        self._told = -math.inf
 
     async def attach(self) -> Served:
         """Ask the server what it serves; must come first.
@@ -217,13 +224,18 @@ class VllmPolicy:
 
     async def _tried(self, work: Callable[[], Awaitable[T]], *, counted: bool = False) -> T:
         """Do it until it is not lost. Raises HostFault when `retry_s` is over."""
-        deadline, wait_s = time.monotonic() + self._retry_s, _FIRST_WAIT_S
+        began, wait_s = time.monotonic(), _FIRST_WAIT_S
+        deadline = began + self._retry_s
         while True:
             try:
                 return await work()
             except Lost as lost:
                 if time.monotonic() + wait_s > deadline:
                     raise HostFault(f"policy {self.name!r}: {lost}; tried for {self._retry_s:.0f} s") from lost
+                now = time.monotonic()
+                if now - began >= _QUIET_S and now - self._told >= _TOLD_EVERY_S:
+                    self._told = now
+                    _logger.warning("waiting up to %g s for policy %r: %s", self._retry_s, self.name, lost)
             if counted:
                 self.retried += 1
             await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))

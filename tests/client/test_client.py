@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from agenthub.client import BatchStep, BlockingHub, Hub
+from agenthub.client import BatchStep, BlockingHub, Hub, retry
 from agenthub.codec import trajectory_hash
 from agenthub.errors import HostFault, HubUnreachable, UserError, WireError
 from agenthub.records import Outcome, Stop
@@ -78,6 +78,18 @@ async def test_no_hub_is_said_after_the_budget() -> None:
     async with Hub("http://127.0.0.1:9", retry_s=0.3) as client:
         with pytest.raises(HubUnreachable, match=r"0\.3 s"):
             await client.suites()
+
+
+async def test_a_person_is_told_once_that_a_hub_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(retry, "_QUIET_S", 0.1)
+    monkeypatch.setattr(retry, "_told", {})
+    async with Hub("http://127.0.0.1:9", retry_s=0.5) as client:
+        asked = [client.suites() for _ in range(8)]
+        assert all(isinstance(it, HubUnreachable) for it in await asyncio.gather(*asked, return_exceptions=True))
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "agenthub.client"]
+    assert "waiting up to 0.5 s for the hub at http://127.0.0.1:9" in line
 
 
 def test_the_blocking_face_plays_an_episode(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from agenthub.errors import HostFault, UserError
+from agenthub.policies import vllm
 from agenthub.policies.vllm import VllmPolicy
 from agenthub.policies.vllm_sampling import entropy_of, first_difference
 from agenthub.records import Finish, ints
@@ -89,6 +90,19 @@ async def test_a_busy_server_is_asked_again_and_a_dead_one_is_not_asked_for_ever
     with pytest.raises(HostFault, match="tried for"):
         await impatient.attach()
     await impatient.close()
+
+
+async def test_a_person_is_told_once_that_a_policy_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(vllm, "_QUIET_S", 0.0)
+    waiting = VllmPolicy("http://127.0.0.1:9", retry_s=0.6)
+    for _ in range(2):
+        with pytest.raises(HostFault, match="tried for"):
+            await waiting.attach()
+    await waiting.close()
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "agenthub.policy"]
+    assert "waiting up to 0.6 s for policy" in line
 
 
 async def test_a_server_whose_process_is_over_is_not_waited_for(server: tuple[FakeVllm, str]) -> None:

@@ -25,8 +25,8 @@ def kl_estimate(lp: Tensor, ref: Tensor, estimator: str) -> Tensor:
     """Per-token estimate of KL(pi || ref) from a token of pi, f32[T]; d = ref - lp.
 
     k1: -d. k2: d^2 / 2. k3: e^d - d - 1.
-    Source: J. Schulman, Approximating KL divergence (2020); verl `kl_penalty_forward`. d is held within +-20 in k3 alone,
-    where it is an exponent: the others would lose their gradient where the policy has strayed furthest.
+    Source: J. Schulman, Approximating KL divergence (2020); verl `kl_penalty_forward`. d is held within +-20 in k3
+    alone, where it is an exponent: the others would lose their gradient where the policy has strayed furthest.
     """
     d = ref.detach() - lp
     if estimator == "k1":
