@@ -13,6 +13,7 @@ from agenthub.records import Call, ImageRef, Observation, frozen
 __all__ = [
     "Capabilities",
     "CodeBox",
+    "Equipped",
     "FileChange",
     "Immediate",
     "Keepable",
@@ -108,6 +109,15 @@ class Keeping(Protocol):
 
     def forsake(self, wanted: Callable[[str], bool]) -> None:
         """End what a killed hub kept under the labels that are not wanted."""
+
+
+@runtime_checkable
+class Equipped(Protocol):
+    """What the class of a factory whose sandboxes need programs of the machine has besides `SandboxFactory`."""
+
+    @staticmethod
+    def lacking() -> str:
+        """What is missing here and how to get it; empty where nothing is. Looks, and starts nothing that stays."""
 
 
 @runtime_checkable

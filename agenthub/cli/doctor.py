@@ -66,20 +66,21 @@ def _machine() -> Layer:
 
 def _browser() -> Layer:
     from agenthub.sandboxes.browser.chromium import find
+    from agenthub.sandboxes.browser.sandbox import BrowserSandbox
 
-    try:
-        return Layer(name="browser", state=LayerState.OK, detail=find())
-    except UserError as missing:
-        return Layer(name="browser", state=LayerState.MISSING, detail=str(missing))
+    lacking = BrowserSandbox.lacking()
+    if lacking:
+        return Layer(name="browser", state=LayerState.MISSING, detail=lacking)
+    return Layer(name="browser", state=LayerState.OK, detail=find())
 
 
 def _desktop() -> Layer:
-    from agenthub.sandboxes.desktop.programs import PROGRAMS, missing
+    from agenthub.sandboxes.desktop.programs import PROGRAMS
+    from agenthub.sandboxes.desktop.sandbox import DesktopSandbox
 
-    lacking = missing()
+    lacking = DesktopSandbox.lacking()
     if lacking:
-        need = f"no {', '.join(lacking)}; on Debian: apt-get install {' '.join(dict.fromkeys(lacking.values()))}"
-        return Layer(name="desktop", state=LayerState.MISSING, detail=f"{need}; without it: no desktop suite")
+        return Layer(name="desktop", state=LayerState.MISSING, detail=f"{lacking}; without it: no desktop suite")
     return Layer(name="desktop", state=LayerState.OK, detail=", ".join(PROGRAMS))
 
 

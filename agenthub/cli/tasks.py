@@ -30,17 +30,23 @@ def list_suites(tasks: Folders = None) -> None:
 
     from rich.table import Table
 
+    from agenthub.suites.equipment import lacking
     from agenthub.suites.load import load_suites
 
     suites = load_suites(tasks or [])
+    unavailable = dict(suites.unavailable)
     table = Table("suite", "version", "tasks", "splits", "what it is", box=None, pad_edge=False)
     for name, suite in suites.items():
+        missing = lacking(suite)
+        if missing:
+            unavailable[name] = missing
+            continue
         counts = Counter(task.split for task in suite.tasks)
         splits = ", ".join(f"{split} {counts[split]}" for split in suite.splits)
         table.add_row(name, suite.version, str(len(suite.tasks)), splits, suite.description)
     console = _console()
     console.print(table)
-    for name, reason in suites.unavailable.items():
+    for name, reason in unavailable.items():
         console.print(f"{name}: not available here: {reason}", style="yellow", markup=False)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from agenthub.errors import ConfigError, UnknownName, WireError
 from agenthub.server.params import TaskPage
 from agenthub.server.quarantine import Quarantine
+from agenthub.suites.equipment import lacking
 from agenthub.suites.task import Suite, Task
 
 __all__ = ["Catalog"]
@@ -121,6 +122,10 @@ class Catalog:
                     built = await asyncio.to_thread(self._suites.__getitem__, name)
                 except ConfigError as error:
                     raise _unavailable(name, str(error)) from error
+                missing = await asyncio.to_thread(lacking, built)
+                if missing:
+                    self._unavailable[name] = missing
+                    raise _unavailable(name, missing)
                 self._tasks[name] = {task.id: task for task in built.tasks}
                 self._built[name] = built
             return self._built[name]
@@ -138,5 +143,5 @@ def _drawn(text: str, tasks: Sequence[Task]) -> Task:
     return tasks[int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % len(tasks)]
 
 
-def _unavailable(name: str, lacking: str) -> WireError:
-    return WireError("suite_unavailable", 404, f"suite {name!r} cannot be played here: {lacking}")
+def _unavailable(name: str, why: str) -> WireError:
+    return WireError("suite_unavailable", 404, f"suite {name!r} cannot be played here: {why}")

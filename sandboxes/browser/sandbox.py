@@ -54,6 +54,15 @@ class BrowserSandbox:
         """Pages live from turn to turn; with the page's own clock the same actions show the same."""
         return Capabilities(persistent=True, deterministic=True, fork="replay")
 
+    @staticmethod
+    def lacking() -> str:
+        """Chromium, where there is none."""
+        try:
+            find()
+        except UserError as missing:
+            return str(missing)
+        return ""
+
     async def open(self) -> None:
         """Find Chromium and start the jail.
 

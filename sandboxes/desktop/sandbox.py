@@ -72,6 +72,13 @@ class DesktopSandbox:
         """Programs live from turn to turn, and take their own time."""
         return Capabilities(persistent=True, deterministic=False, fork="replay")
 
+    @staticmethod
+    def lacking() -> str:
+        """The programs of a desktop that are not here."""
+        found = missing()
+        packages = " ".join(dict.fromkeys(found.values()))
+        return f"a desktop needs {', '.join(found)}; on Debian: apt-get install {packages}" if found else ""
+
     async def open(self) -> None:
         """Look for the programs and start the jail.
 
@@ -81,10 +88,9 @@ class DesktopSandbox:
         """
         if self._name != "jail":
             raise UserError(f"desktops run in the jail; there is no image of one for {self._name!r} yet")
-        lacking = missing()
+        lacking = self.lacking()
         if lacking:
-            packages = " ".join(lacking.values())
-            raise UserError(f"a desktop needs {', '.join(lacking)}; on Debian: apt-get install {packages}")
+            raise UserError(lacking)
         jail = Jail()
         await jail.open()
         self._jail = jail

@@ -21,7 +21,7 @@ from agenthub.sandboxes.lean.box import Compiler
 from agenthub.sandboxes.lean.challenge import Challenge
 from agenthub.sandboxes.lean.feedback import goals, message_of, messages, shown
 from agenthub.sandboxes.lean.judge import Judge, failure, limits_of
-from agenthub.sandboxes.lean.toolchain import find
+from agenthub.sandboxes.lean.toolchain import find, missing
 from agenthub.sandboxes.lean.verdict import Reason
 
 __all__ = ["LeanJudgeBox", "LeanSandbox", "LeanSession"]
@@ -186,6 +186,11 @@ class LeanSandbox:
     def capabilities(self) -> Capabilities:
         """What these sandboxes can do."""
         return Capabilities(persistent=False, deterministic=True, fork="stateless")
+
+    @staticmethod
+    def lacking() -> str:
+        """A toolchain, where there is none."""
+        return missing() or ""
 
     async def open(self) -> None:
         """Find the toolchain and open the isolation. Raises as SandboxFactory.open says."""
