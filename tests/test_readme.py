@@ -39,8 +39,8 @@ def test_the_trainer_of_the_readme_plays_four_episodes(tmp_path: Path) -> None:
         program = block("python").replace("http://127.0.0.1:8700", url)
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("```output\n42\n```") == 4
-    assert done.stdout.count("answered ok") == 4
+    assert done.stdout.count("```output\n836\n```") == 4
+    assert done.stdout.count("1.0 answered ok") == 4
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#]+)\)", TEXT))))

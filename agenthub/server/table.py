@@ -205,7 +205,7 @@ class EpisodeTable:
         """Cancel the episode (and the step in progress, unless it was played), log its end and forget it."""
         pending = live.pending
         if pending is not None and pending.job is not None and not pending.entries:
-            await pending.job.cancel()
+            await pending.job.cancel(_done(live.episode.id))
             live.pending = pending = None
         elif pending is not None and not pending.failed:
             with suppress(WireError):

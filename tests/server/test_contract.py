@@ -13,7 +13,7 @@ import pytest
 from agenthub.codec import decode, trajectory_hash
 from agenthub.records import Trajectory
 from tests.fakes import FakeFactory
-from tests.server.faces import FACES, Face
+from tests.server.faces import FACES, Face, Routes
 from tests.server.harness import CALL, RunningHub, hub, winning
 
 
@@ -89,6 +89,17 @@ async def test_a_turn_out_of_order_says_which_is_next(face: Face) -> None:
     episode = await one(face)
     status, body = await face.call("step", episode=episode, turn=1, action=CALL)
     assert (status, code(body), body["error"]["detail"]["expected"]) == (409, "turn_order", 0)
+
+
+async def test_a_step_that_an_end_cuts_off_is_gone(face: Face, served: RunningHub) -> None:
+    episode = await one(face)
+    slow = {"calls": [{"tool": "python", "arguments": {"code": "slow 20"}}]}
+    step = asyncio.create_task(face.call("step", episode=episode, turn=0, action=slow))
+    await asyncio.sleep(0.3)
+    async with Routes(served.url) as other:
+        assert (await other.call("delete", episode=episode))[1]["stop"] == "cancelled"
+    status, body = await step
+    assert (status, code(body)) == (410, "episode_done")
 
 
 async def test_a_step_on_an_ended_episode_is_gone(face: Face) -> None:

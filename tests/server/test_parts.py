@@ -89,9 +89,9 @@ async def test_cancelled_work_tells_its_callers_even_where_it_never_began() -> N
 
     async with Owner() as owner:
         unborn, begun = owner.start(work()), owner.start(work())
-        await unborn.cancel()
+        await unborn.cancel(WireError("episode_done", 410, "it has ended"))
         await asyncio.sleep(0)
-        with pytest.raises(WireError, match="stopping"):
+        with pytest.raises(WireError, match="it has ended"):
             await unborn.join()
     with pytest.raises(WireError, match="stopping"):
         await begun.join()
