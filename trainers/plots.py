@@ -195,11 +195,12 @@ def _spread(low: float, high: float) -> tuple[float, float]:
     return (low, high) if high - low > 1e-9 * max(1.0, abs(low), abs(high)) else (low, low + 1.0)
 
 
-def _ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Round numbers within the range, about `count` of them."""
-    raw = (high - low) / count
+def _ticks(low: float, high: float, count: int = 5, *, whole: bool = False) -> list[float]:
+    """Round numbers within the range, about `count` of them; `whole` ones where they count something."""
+    raw = max((high - low) / count, 1.0 if whole else 0.0)
     power = 10.0 ** math.floor(math.log10(raw))
-    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= raw * 0.999)
+    steps = [power * factor for factor in (1, 2, 2.5, 5, 10)]
+    step = next(step for step in steps if step >= raw * 0.999 and not (whole and step % 1))
     first = math.ceil(low / step - 1e-9)
     return [step * number for number in range(first, math.floor(high / step + 1e-9) + 1)]
 
@@ -210,7 +211,7 @@ def _axes(frame: _Frame, x_name: str) -> str:
         y = frame.y(tick)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">{tick:.4g}</text>')
-    for tick in _ticks(frame.x_low, frame.x_high, 8):
+    for tick in _ticks(frame.x_low, frame.x_high, 8, whole=True):
         parts.append(f'<text x="{frame.x(tick):.1f}" y="{HEIGHT - BOTTOM + 14}" text-anchor="middle">{tick:.4g}</text>')
     parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 4}" text-anchor="end">{escape(x_name)}</text>')
     return "".join(parts)
