@@ -61,31 +61,37 @@ def test_a_body_keeps_its_shape_and_gets_back_the_indentation_of_its_first_line(
     assert BODY.file(body) == "theorem target : p := by\n" + "\n".join(lines) + "\n"
 
 
+BESIDE = [
+    (
+        "instance (priority := high) saturating : Add Nat := ⟨fun a b => Nat.min (Nat.add a b) 10⟩",
+        "theorem target : (7 : Nat) + 8 = 10",
+        "by decide",
+    ),
+    ("", "theorem target (x : Nat) : x + 3 = 3 + x", "Nat.add_comm x 3"),
+]
+APART = [
+    ('infixl:65 " ⊞ " => Nat.mul', "theorem target (a b : Nat) : a ⊞ b = b ⊞ a", "Nat.mul_comm a b"),
+    ('infixl:65 " ⊞ " => Nat.add', "theorem target (a b : Nat) : a ⊞ b = b ⊞ a", "Nat.add_comm a b"),
+    ("def Nat.twice (n : Nat) := n * 2", "theorem target (n : Nat) : n.twice = n * 2", "rfl"),
+    ("def half (n : Nat) := n / 2", "theorem target : half 7 = 3", "rfl"),
+    ("namespace Deep\ndef one := 1", "theorem «a target» : one = 1", "rfl"),
+    ("namespace Nat\ndef pred' := pred\nend Nat", "theorem target : Nat.pred' 3 = 2", "rfl"),
+]
+
+
 @pytest.mark.lean
 @pytest.mark.timeout(1800)
-async def test_no_challenge_changes_what_one_that_is_compiled_beside_it_means(judge: Judge) -> None:
-    loud = "instance (priority := high) saturating : Add Nat := ⟨fun a b => Nat.min (Nat.add a b) 10⟩"
-    beside = [
-        (loud, "theorem target : (7 : Nat) + 8 = 10", "by decide"),
-        ("", "theorem target (x : Nat) : x + 3 = 3 + x", "Nat.add_comm x 3"),
-    ]
-    apart = [
-        ('infixl:65 " ⊞ " => Nat.mul', "theorem target (a b : Nat) : a ⊞ b = b ⊞ a", "Nat.mul_comm a b"),
-        ('infixl:65 " ⊞ " => Nat.add', "theorem target (a b : Nat) : a ⊞ b = b ⊞ a", "Nat.add_comm a b"),
-        ("def Nat.twice (n : Nat) := n * 2", "theorem target (n : Nat) : n.twice = n * 2", "rfl"),
-        ("def half (n : Nat) := n / 2", "theorem target : half 7 = 3", "rfl"),
-        ("namespace Deep\ndef one := 1", "theorem «a target» : one = 1", "rfl"),
-        ("namespace Nat\ndef pred' := pred\nend Nat", "theorem target : Nat.pred' 3 = 2", "rfl"),
-    ]
-    for rows in (beside, apart):
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(
-                    judge.judge(
-                        Challenge(definitions=definitions, statement=statement),
-                        f"{definitions}\n{statement} := {proof}",
-                    )
+@pytest.mark.parametrize("rows", [BESIDE, pytest.param(APART, marks=pytest.mark.slow)], ids=["beside", "apart"])
+async def test_no_challenge_changes_what_one_that_is_compiled_beside_it_means(
+    judge: Judge, rows: list[tuple[str, str, str]]
+) -> None:
+    async with asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(
+                judge.judge(
+                    Challenge(definitions=definitions, statement=statement), f"{definitions}\n{statement} := {proof}"
                 )
-                for definitions, statement, proof in rows
-            ]
-        assert [(one.result().reason, one.result().detail) for one in tasks] == [("ok", "")] * len(rows)
+            )
+            for definitions, statement, proof in rows
+        ]
+    assert [(one.result().reason, one.result().detail) for one in tasks] == [("ok", "")] * len(rows)

@@ -97,6 +97,7 @@ def test_what_two_wrote_one_process_goes_on_from_and_reads_whole(played: Path) -
     close(alone.model.state_dict(), expected.model.state_dict())
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_killed_rank_stops_the_run_which_goes_on_exactly_from_its_checkpoint(played: Path, tmp_path: Path) -> None:
     done = torchrun(tmp_path, "killed")

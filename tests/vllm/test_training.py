@@ -43,6 +43,7 @@ def test_an_adapter_trains_and_is_served_without_a_merge(engine: Engine, tmp_pat
     assert all(row["parity_error"] < 1e-4 for row in updates)
 
 
+@pytest.mark.slow
 def test_a_server_that_is_killed_stops_the_run_with_its_reason_and_the_run_goes_on_without_a_gap(
     engine: Engine, running: Running, tmp_path: Path
 ) -> None:
