@@ -1,4 +1,4 @@
-"""What the sandboxes without a box share: they have no files, run no code, and cost nothing to start or to free."""
+"""What the sandboxes without files share, and those without a box: these run no code, and cost nothing to start."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from agenthub.errors import UserError
 from agenthub.records import Call, Observation, Text, frozen
 from agenthub.sandbox import CodeBox, SandboxSpec, ToolSpec
 
-__all__ = ["FilelessFactory", "FilelessSandbox", "code_of", "failed", "text_tool"]
+__all__ = ["FilelessFactory", "FilelessSandbox", "NoFiles", "code_of", "failed", "text_tool"]
 
 
 def text_tool(name: str, description: str, what: str) -> ToolSpec:
@@ -27,8 +27,8 @@ def failed(call: Call, text: str = "error: the tool takes one argument, code, a 
     return Observation(call_id=call.id, parts=(Text(text=text, channel="error"),), failed=True)
 
 
-class FilelessSandbox:
-    """A `Sandbox` but for its calls and copies."""
+class NoFiles:
+    """The part of a `Sandbox` that is about files, where there are none."""
 
     async def read_file(self, path: str, *, max_bytes: int = 1 << 20) -> bytes:
         """Refused."""
@@ -41,6 +41,10 @@ class FilelessSandbox:
     async def list_files(self) -> list[str]:
         """None."""
         return []
+
+
+class FilelessSandbox(NoFiles):
+    """A `Sandbox` without a box, but for its calls and copies."""
 
     async def close(self) -> None:
         """There is nothing to free."""

@@ -8,19 +8,17 @@ own text alone, whatever the seed: what one seed holds out, no other seed trains
 from __future__ import annotations
 
 import random
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from agenthub.errors import UnknownName, UserError
+from agenthub.generators.parts import part_of
 
-__all__ = ["KINDS", "Problem", "generate", "part_of", "problems", "solution"]
+__all__ = ["KINDS", "Problem", "generate", "problems", "solution"]
 
 _SETTINGS = ("calls", "kinds", "part")
 _TRIES = 10_000
-_HELD_OUT_OF = 5
-"""One question in five is of the part `eval`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,11 +68,6 @@ KINDS: Mapping[str, Callable[[random.Random], tuple[str, str]]] = {
     "range": _range,
     "square": _square,
 }
-
-
-def part_of(question: str) -> str:
-    """`eval` or `train`, by a checksum of the question."""
-    return "eval" if zlib.crc32(question.encode()) % _HELD_OUT_OF == 0 else "train"
 
 
 def problems(seed: int, count: int, kinds: Sequence[str] | None = None, part: str | None = None) -> list[Problem]:

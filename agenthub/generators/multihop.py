@@ -8,20 +8,19 @@ do: the start's article names the answer, or the chain meets an article twice.
 from __future__ import annotations
 
 import random
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from agenthub.errors import UnknownName, UserError
 from agenthub.generators.encyclopedia import RELATIONS, World, settings, world
+from agenthub.generators.parts import part_of
 
-__all__ = ["NEEDS", "Question", "follow", "generate", "part_of", "questions"]
+__all__ = ["NEEDS", "Question", "follow", "generate", "questions"]
 
 NEEDS = ("tantivy",)
 """Packages without which a suite that uses this generator is listed as unavailable."""
 _TRIES = 20_000
-_HELD_OUT_OF = 5
 _KEYS = ("corpus", "hops", "open", "part")
 
 
@@ -50,11 +49,6 @@ def follow(where: World, start: str, steps: tuple[str, ...]) -> set[str]:
         else:
             reached = {facts[step] for it in reached if step in (facts := where.articles[it].facts)}
     return reached
-
-
-def part_of(text: str) -> str:
-    """`eval` or `train`, by a checksum of the question."""
-    return "eval" if zlib.crc32(text.encode()) % _HELD_OUT_OF == 0 else "train"
 
 
 def questions(where: World, seed: int, hops: tuple[int, ...], part: str | None = None) -> Iterator[Question]:

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import random
-import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from agenthub.errors import UnknownName, UserError
+from agenthub.generators.parts import part_of
 from agenthub.rewards.spy import COLOURS
 
-__all__ = ["THINGS", "generate", "part_of"]
+__all__ = ["THINGS", "generate"]
 
 THINGS = ("cup", "hat", "box", "lamp", "rug", "cat", "door", "chair", "bag", "book", "coat", "vase", "bed", "dog")
 _KEYS = ("part", "players", "role", "things")
 _ROLES = ("spy", "detective")
-_HELD_OUT_OF = 5
 _TRIES = 2_000
-
-
-def part_of(text: str) -> str:
-    """`eval` or `train`, by a checksum of what the policy is told."""
-    return "eval" if zlib.crc32(text.encode()) % _HELD_OUT_OF == 0 else "train"
 
 
 def generate(config: Mapping[str, Any], seed: int, count: int) -> Iterator[dict[str, Any]]:

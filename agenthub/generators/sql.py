@@ -8,26 +8,20 @@ from __future__ import annotations
 
 import random
 import sqlite3
-import zlib
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
 from agenthub.errors import UnknownName, UserError
+from agenthub.generators.parts import part_of
 from agenthub.generators.sql_worlds import WORLDS, Question
 
-__all__ = ["generate", "part_of", "rows_of"]
+__all__ = ["generate", "rows_of"]
 
 _KEYS = ("hidden", "levels", "measures", "part")
-_HELD_OUT_OF = 5
 _POOL = 40
 """Databases of each world that tasks look at; hidden ones are drawn from as many others."""
 _TRIES = 2_000
-
-
-def part_of(text: str) -> str:
-    """`eval` or `train`, by a checksum of the question."""
-    return "eval" if zlib.crc32(text.encode()) % _HELD_OUT_OF == 0 else "train"
 
 
 def generate(config: Mapping[str, Any], seed: int, count: int) -> Iterator[dict[str, Any]]:

@@ -66,8 +66,8 @@ class Job(Generic[T]):
 
     def __init__(self) -> None:
         self.task: asyncio.Task[None] | None = None
-        self._why = stopping()
-        """What is told to those who wait for work that was cancelled."""
+        self._why: WireError | None = None
+        """What is told to those who wait for work that was cancelled; None is that the hub stops."""
         self._result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         # A result that nobody waits for any more is not worth a warning.
         self._result.add_done_callback(lambda future: future.cancelled() or future.exception())
@@ -104,7 +104,7 @@ class Job(Generic[T]):
     async def cancel(self, why: WireError | None = None) -> None:
         """Cancel the work and wait until it has ended; `why` is what its waiters are told, not that the hub stops."""
         if self.task is not None:
-            self._why = why or self._why
+            self._why = why
             self.task.cancel()
             await asyncio.wait([self.task])
 
@@ -123,4 +123,4 @@ class Job(Generic[T]):
         """Close what a cancellation left: the work, where it never began, and the waiters."""
         work.close()
         if not self._result.done():
-            self._result.set_exception(self._why)
+            self._result.set_exception(self._why or stopping())

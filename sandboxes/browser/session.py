@@ -19,6 +19,7 @@ from agenthub.sandboxes.browser.looking import Facts, Seen, look
 from agenthub.sandboxes.browser.page import Page
 from agenthub.sandboxes.browser.pipe import Gone, Refused
 from agenthub.sandboxes.browser.snapshot import Ids
+from agenthub.sandboxes.fileless import NoFiles
 
 __all__ = ["BrowserSession"]
 
@@ -27,7 +28,7 @@ _CLOSE_S = 5.0
 _SHOWN_ACTION = 500
 
 
-class BrowserSession:
+class BrowserSession(NoFiles):
     """A `Sandbox` and a `World`; used by one caller at a time."""
 
     def __init__(self, lease: Lease, leases: Leases) -> None:
@@ -128,18 +129,6 @@ class BrowserSession:
         finally:
             self._busy = False
         return self._observation(call.id, seen, error)
-
-    async def read_file(self, path: str, *, max_bytes: int = 1 << 20) -> bytes:
-        """There are no files. Raises UserError."""
-        raise UserError(f"the browser sandbox has no files to read: {path!r}")
-
-    async def write_file(self, path: str, data: bytes) -> None:
-        """There are no files. Raises UserError."""
-        raise UserError(f"the browser sandbox has no files to write: {path!r}")
-
-    async def list_files(self) -> list[str]:
-        """None."""
-        return []
 
     async def fork(self, n: int) -> Sequence[BrowserSession]:
         """Pages cannot be copied. Raises UserError."""

@@ -16,6 +16,7 @@ from agenthub.isolation import Isolation, Limits
 from agenthub.records import Call, Observation, Text, frozen
 from agenthub.registry import registry
 from agenthub.sandbox import Capabilities, Plain, ProgramRun, SandboxSpec, ToolSpec
+from agenthub.sandboxes.fileless import NoFiles
 from agenthub.sandboxes.lean import gate
 from agenthub.sandboxes.lean.box import Compiler
 from agenthub.sandboxes.lean.challenge import Challenge
@@ -56,7 +57,7 @@ _RUN = ToolSpec(
 )
 
 
-class LeanSession:
+class LeanSession(NoFiles):
     """A `Sandbox` without state: every call is a fresh compiler."""
 
     def __init__(self, judge: Judge, challenge: Challenge | None, seconds: float) -> None:
@@ -93,18 +94,6 @@ class LeanSession:
             return f"{above}\n{code}" if above else code, above.count("\n") + 1 if above else 0
         source = challenge.file(code)
         return source, source.count("\n") - code.strip("\n").count("\n") - 1 if challenge.mode == "body" else 0
-
-    async def read_file(self, path: str, *, max_bytes: int = 1 << 20) -> bytes:
-        """Refused."""
-        raise UserError("a Lean sandbox keeps no files")
-
-    async def write_file(self, path: str, data: bytes) -> None:
-        """Refused."""
-        raise UserError("a Lean sandbox keeps no files")
-
-    async def list_files(self) -> list[str]:
-        """None."""
-        return []
 
     async def fork(self, n: int) -> list[LeanSession]:
         """Not asked for: there is no state, so a fresh session is a copy."""

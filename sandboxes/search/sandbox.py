@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from agenthub.errors import BoxLost, HostFault, UserError
 from agenthub.records import Call, Observation, frozen
 from agenthub.sandbox import Capabilities, CodeBox, SandboxSpec, ToolSpec
+from agenthub.sandboxes.fileless import NoFiles
 from agenthub.sandboxes.search.corpus import MAX_K, Corpus, Hit
 from agenthub.sandboxes.search.documents import Document
 from agenthub.sandboxes.search.engines import RateLimited
@@ -102,7 +103,7 @@ class Source:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 
-class SearchSession:
+class SearchSession(NoFiles):
     """A `Sandbox` over a corpus or the web."""
 
     def __init__(self, source: Source | WebSearch, settings: Settings) -> None:
@@ -123,18 +124,6 @@ class SearchSession:
             return failure(call.id, f"rate_limited: {error}", channel="rate_limited")
         except UserError as error:
             return failure(call.id, str(error))
-
-    async def read_file(self, path: str, *, max_bytes: int = 1 << 20) -> bytes:
-        """There are no files. Raises UserError."""
-        raise UserError(f"the search sandbox has no files: {path!r}")
-
-    async def write_file(self, path: str, data: bytes) -> None:
-        """There are no files. Raises UserError."""
-        raise UserError(f"the search sandbox has no files: {path!r}")
-
-    async def list_files(self) -> list[str]:
-        """None."""
-        return []
 
     async def fork(self, n: int) -> Sequence[SearchSession]:
         """`n` sessions over the same source."""

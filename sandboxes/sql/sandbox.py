@@ -17,6 +17,7 @@ from agenthub.errors import HostFault, UnknownName, UserError
 from agenthub.records import Call, Observation, Text, frozen
 from agenthub.registry import registry
 from agenthub.sandbox import Capabilities, CodeBox, Sandbox, SandboxFactory, SandboxSpec, ToolSpec
+from agenthub.sandboxes.fileless import NoFiles
 
 __all__ = ["SqlSandbox", "SqlSession", "shown"]
 
@@ -51,7 +52,7 @@ class Settings:
     """Characters of a result that are shown."""
 
 
-class SqlSession:
+class SqlSession(NoFiles):
     """A `Sandbox`."""
 
     def __init__(self, factory: SqlSandbox, spec: SandboxSpec, settings: Settings, box: CodeBox) -> None:
@@ -89,18 +90,6 @@ class SqlSession:
             return await self._factory.code_box(self._spec)
         except UserError as error:
             raise HostFault(f"the database could not be made again: {error}") from error
-
-    async def read_file(self, path: str, *, max_bytes: int = 1 << 20) -> bytes:
-        """Refused."""
-        raise UserError(f"no file {path!r}: the SQL sandbox has no files")
-
-    async def write_file(self, path: str, data: bytes) -> None:
-        """Refused."""
-        raise UserError("the SQL sandbox has no files")
-
-    async def list_files(self) -> list[str]:
-        """None."""
-        return []
 
     async def fork(self, n: int) -> Sequence[Sandbox]:
         """Refused: a fresh sandbox is a copy."""

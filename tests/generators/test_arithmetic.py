@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agenthub.errors import UnknownName, UserError
-from agenthub.generators.arithmetic import KINDS, generate, part_of, problems, solution
+from agenthub.generators.arithmetic import KINDS, generate, problems, solution
+from agenthub.generators.parts import part_of
 
 
 @settings(max_examples=25, deadline=None)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import torch
 
-from agenthub.generators.arithmetic import Problem, part_of, problems
+from agenthub.generators.arithmetic import Problem, problems
+from agenthub.generators.parts import part_of
 from agenthub.policies.bytes import FIXED, VOCABULARY, byte_tokenizer
 from agenthub.policies.embedded import TINY, EmbeddedPolicy
 from agenthub.policies.make_tiny import batches, build, examples, loss_of

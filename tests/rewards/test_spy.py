@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from agenthub.episodes import Episode, Workbench
 from agenthub.errors import TaskBroken, UnknownName, UserError
-from agenthub.generators.spy import generate, part_of
+from agenthub.generators.parts import part_of
+from agenthub.generators.spy import generate
 from agenthub.records import Call, Turn, frozen
 from agenthub.rewards.spy import COLOURS, SpyArgs, claims, detective_reward, spy_reward, votes
 from agenthub.rewards.verify import verify

@@ -11,7 +11,8 @@ import pytest
 
 from agenthub.episodes import Episode, Workbench
 from agenthub.errors import TaskBroken, UnknownName, UserError
-from agenthub.generators.sql import generate, part_of, rows_of
+from agenthub.generators.parts import part_of
+from agenthub.generators.sql import generate, rows_of
 from agenthub.records import Outcome, frozen
 from agenthub.registry import registry
 from agenthub.suites.load import load_suites

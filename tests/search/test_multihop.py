@@ -12,7 +12,8 @@ import pytest
 from agenthub.client import Hub
 from agenthub.errors import UserError
 from agenthub.generators.encyclopedia import RELATIONS, articles, world
-from agenthub.generators.multihop import follow, generate, part_of, questions
+from agenthub.generators.multihop import follow, generate, questions
+from agenthub.generators.parts import part_of
 from agenthub.rewards.search import PLANTED
 from agenthub.sandboxes.search.corpus import Corpus
 from agenthub.sandboxes.search.places import generated
